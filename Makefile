@@ -1,0 +1,2 @@
+SHELL := /bin/sh
+.DEFAULT_GOAL := help

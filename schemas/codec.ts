@@ -1,0 +1,122 @@
+/** Avro in Confluent's wire format: an octet 0, the schema's id in four octets, the Avro body. The only importer of avsc. */
+import { readFileSync } from 'node:fs';
+import avro from 'avsc';
+import type { Ack, Election, Health, NarBatch, Output, OutputBlock, SnapshotChunk } from './types.ts';
+
+/** Ids are fixed: they are part of every stored record, and a reader that does not know one must stop. */
+const schemaIds = {
+  'nar-batch': 1,
+  output: 2,
+  'output-block': 3,
+  ack: 4,
+  health: 5,
+  election: 6,
+  'snapshot-chunk': 7,
+} as const;
+
+type SchemaName = keyof typeof schemaIds;
+
+export interface Codec<T> {
+  readonly schemaId: number;
+  /** The record in wire format, in a buffer of its own. */
+  encode(value: T): Buffer;
+  /** @throws UnknownSchema when the id is not this codec's, UndecodableRecord when the bytes are not such a record. */
+  decode(bytes: Uint8Array): T;
+}
+
+/** The schema of a record is not known here: nothing may be concluded from it, so the reader stops. */
+export class UnknownSchema extends Error {
+  readonly schemaId: number;
+  constructor(schemaId: number, expected: SchemaName) {
+    super(`schema id ${schemaId} is not known (expected ${schemaIds[expected]}, ${expected}): upgrade this service before it reads on`);
+    this.schemaId = schemaId;
+  }
+}
+
+/** No schema can decode these bytes. */
+export class UndecodableRecord extends Error {}
+
+const headerBytes = 5;
+
+/** Totals may outgrow 2^53, so they are bigint; all other longs are plain numbers, and avsc throws where one is not safe. */
+const totalType = avro.types.LongType.__with({
+  fromBuffer: (buffer: Buffer) => buffer.readBigInt64LE(),
+  toBuffer: (value: bigint) => {
+    const buffer = Buffer.allocUnsafe(8);
+    buffer.writeBigInt64LE(value);
+    return buffer;
+  },
+  fromJSON: BigInt,
+  toJSON: String,
+  isValid: (value: unknown) => typeof value === 'bigint',
+  compare: (a: bigint, b: bigint) => (a < b ? -1 : a > b ? 1 : 0),
+} as never);
+
+const registry: { [name: string]: avro.Type } = {};
+
+function parse(name: SchemaName): avro.Type {
+  const schema = JSON.parse(readFileSync(new URL(`${name}.avsc`, import.meta.url), 'utf8'));
+  return avro.Type.forSchema(dropTotalDefaults(schema), {
+    registry,
+    wrapUnions: 'never',
+    typeHook: (part: unknown) => ((part as { total?: boolean }).total ? totalType : undefined),
+  } as never);
+}
+
+/** avsc wants a default in the type's own form, and JSON has no bigint; writers always give these fields. */
+function dropTotalDefaults(schema: unknown): avro.Schema {
+  return JSON.parse(JSON.stringify(schema), (_key, value) => {
+    if (value?.type?.total) {
+      const { default: _default, ...field } = value;
+      return field;
+    }
+    return value;
+  });
+}
+
+function codecOf<T>(name: SchemaName): Codec<T> {
+  const type = parse(name);
+  const schemaId = schemaIds[name];
+  let scratch = Buffer.allocUnsafe(64 * 1024);
+  return {
+    schemaId,
+    encode(value) {
+      let end = (type as never as { encode(v: T, b: Buffer, p: number): number }).encode(value, scratch, headerBytes);
+      if (end < 0) {
+        scratch = Buffer.allocUnsafe(2 * (scratch.length - end));
+        end = (type as never as { encode(v: T, b: Buffer, p: number): number }).encode(value, scratch, headerBytes);
+      }
+      scratch[0] = 0;
+      scratch.writeUInt32BE(schemaId, 1);
+      return Buffer.from(scratch.subarray(0, end));
+    },
+    decode(bytes) {
+      const buffer = Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+      if (buffer.length < headerBytes || buffer[0] !== 0) throw new UndecodableRecord(`${name}: not in Confluent's wire format`);
+      const id = buffer.readUInt32BE(1);
+      if (id !== schemaId) throw new UnknownSchema(id, name);
+      try {
+        const { value, offset } = (type as never as { decode(b: Buffer, p: number): { value: T; offset: number } }).decode(buffer, headerBytes);
+        if (offset !== buffer.length) throw new UndecodableRecord(`${name}: ${buffer.length - offset} octets too many`);
+        return value;
+      } catch (error) {
+        throw error instanceof UndecodableRecord ? error : new UndecodableRecord(`${name}: ${(error as Error).message}`);
+      }
+    },
+  };
+}
+
+export const narBatchCodec = codecOf<NarBatch>('nar-batch');
+export const outputCodec = codecOf<Output>('output');
+export const outputBlockCodec = codecOf<OutputBlock>('output-block');
+export const ackCodec = codecOf<Ack>('ack');
+export const healthCodec = codecOf<Health>('health');
+export const electionCodec = codecOf<Election>('election');
+export const snapshotChunkCodec = codecOf<SnapshotChunk>('snapshot-chunk');
+
+/** What an output's chain is computed over: its Avro encoding with the chain of n - 1 in place of its own. */
+export function encodeForChain(output: Output, previousChain: Uint8Array): Buffer {
+  return outputType.toBuffer({ ...output, chain: previousChain });
+}
+
+const outputType = registry['flowledger.Output'] as avro.Type;
