@@ -1,0 +1,541 @@
+/** A broker in memory: Kafka as far as flowledger relies on it, with the faults that flowledger must survive. */
+import {
+  type Fetched,
+  type Log,
+  type LogBounds,
+  LogFault,
+  type LogMessage,
+  type LogReader,
+  type LogRecord,
+  type LogWriter,
+  type TransactionalWriter,
+} from '../../adapters/ports.ts';
+import { allTopics } from '../../schemas/topics.ts';
+import { type Chance, type ModelClock, ProcessHandle } from './model-clock.ts';
+
+/** Probability of each fault, per call. All 0: a broker that is merely slow. */
+export interface LogFaults {
+  /** Refused before anything happened. */
+  unavailable: number;
+  /** Reported as unknown, and appended. */
+  unknownAppended: number;
+  /** Reported as unknown, and not appended. */
+  unknownLost: number;
+  /** Reported as unknown, and appended up to some seconds later. */
+  unknownLate: number;
+  /** K1: reported as a success, and not appended. */
+  swallowed: number;
+  /** Reported as a success, and appended once more up to some seconds later. */
+  repeated: number;
+  /** A read fails. */
+  readFault: number;
+}
+
+export const noLogFaults: LogFaults = {
+  unavailable: 0,
+  unknownAppended: 0,
+  unknownLost: 0,
+  unknownLate: 0,
+  swallowed: 0,
+  repeated: 0,
+  readFault: 0,
+};
+
+interface Transaction {
+  readonly producer: Producer;
+  state: 'open' | 'decided' | 'committed' | 'aborted';
+  readonly partition: PartitionLog;
+  readonly firstOffset: number;
+}
+
+interface Producer {
+  id: string;
+  epoch: number;
+  current: Transaction | null;
+}
+
+interface Entry {
+  readonly record: LogRecord;
+  readonly transaction: Transaction | null;
+}
+
+/** One partition's records; offsets are positions, the head that was cut included. */
+export class PartitionLog {
+  readonly topic: string;
+  readonly partition: number;
+  readonly entries: Entry[] = [];
+  startOffset = 0;
+  readonly waiting = new Set<() => void>();
+
+  constructor(topic: string, partition: number) {
+    this.topic = topic;
+    this.partition = partition;
+  }
+
+  get endOffset(): number {
+    return this.entries.length;
+  }
+
+  /** Data records that a reader of isolation `committed` gets, from an offset on. */
+  *committed(from = 0): Generator<LogRecord> {
+    for (let offset = from; offset < this.entries.length; offset++) {
+      const entry = this.entries[offset]!;
+      if (undecided(entry.transaction)) return;
+      if (!entry.record.marker && entry.transaction?.state !== 'aborted') yield entry.record;
+    }
+  }
+}
+
+function undecided(transaction: Transaction | null): boolean {
+  return transaction?.state === 'open' || transaction?.state === 'decided';
+}
+
+const requestTimeoutMs = 5000;
+const transactionTimeoutMs = 30_000;
+const messageBytesRefused = 4 * 1024 * 1024;
+
+/** The broker itself. What processes get of it is a Log, by connect(). */
+export class ModelBroker {
+  readonly clock: ModelClock;
+  readonly chance: Chance;
+  faults: LogFaults = { ...noLogFaults };
+  /** How often each fault happened. */
+  readonly counts: Record<string, number> = {};
+  /** Called for each record that enters the log, markers included. */
+  onAppend: (topic: string, partition: number, record: LogRecord) => void = () => undefined;
+  readonly #topics = new Map<string, { id: string; partitions: PartitionLog[] }>();
+  readonly #producers = new Map<string, Producer>();
+  readonly #groupOffsets = new Map<string, number>();
+  readonly #cutOff = new Map<ProcessHandle, number>();
+  #nextProducer = 1000;
+  #awayUntil = Number.NEGATIVE_INFINITY;
+
+  /** With the topics of schemas/topics.ts. */
+  constructor(clock: ModelClock, narsPartitions = 1) {
+    this.clock = clock;
+    this.chance = clock.chance.fork();
+    for (const topic of allTopics) this.createTopic(topic.name, topic.partitions === 'nars' ? narsPartitions : topic.partitions);
+  }
+
+  /** Also replaces a topic of that name, with a new id. */
+  createTopic(name: string, partitions: number): void {
+    const id = `topic-${this.chance.integer(0, 2 ** 32).toString(16)}`;
+    this.#topics.set(name, { id, partitions: Array.from({ length: partitions }, (_, partition) => new PartitionLog(name, partition)) });
+  }
+
+  /** Without a process: for a test's own calls. */
+  connect(process: ProcessHandle = new ProcessHandle(this.clock, 'outside')): Log {
+    return new ModelLog(this, process);
+  }
+
+  /** The broker answers nobody until then. */
+  away(ms: number): void {
+    this.#awayUntil = this.clock.time + ms;
+    this.#wakeAll();
+  }
+
+  /** One process does not reach the broker for a while. */
+  cutOff(process: ProcessHandle, ms: number): void {
+    this.#cutOff.set(process, this.clock.time + ms);
+    this.#wakeAll();
+  }
+
+  reachable(process: ProcessHandle): boolean {
+    return this.clock.time >= this.#awayUntil && this.clock.time >= (this.#cutOff.get(process) ?? this.clock.time);
+  }
+
+  /** @throws LogFault */
+  partition(topic: string, partition: number): PartitionLog {
+    const found = this.#topics.get(topic)?.partitions[partition];
+    if (!found) throw new LogFault('missing', `no partition ${partition} of topic ${topic}`);
+    return found;
+  }
+
+  /** @throws LogFault */
+  topic(name: string): { readonly id: string; readonly partitions: readonly PartitionLog[] } {
+    const topic = this.#topics.get(name);
+    if (!topic) throw new LogFault('missing', `no topic ${name}`);
+    return topic;
+  }
+
+  deleteRecords(topic: string, partition: number, before: number): void {
+    const log = this.partition(topic, partition);
+    log.startOffset = Math.max(log.startOffset, Math.min(before, log.endOffset));
+  }
+
+  append(log: PartitionLog, messages: readonly LogMessage[], transaction: Transaction | null): number {
+    const first = log.endOffset;
+    for (const message of messages) this.#push(log, message.key, message.value, transaction, null);
+    this.#wake(log);
+    return first;
+  }
+
+  #push(
+    log: PartitionLog,
+    key: Uint8Array | null,
+    value: Uint8Array | null,
+    transaction: Transaction | null,
+    marker: 'commit' | 'abort' | null,
+  ): void {
+    const record: LogRecord = {
+      offset: log.endOffset,
+      key: key && Buffer.from(key),
+      value: value && Buffer.from(value),
+      appendedMs: this.clock.now(),
+      producerId: transaction?.producer.id ?? '',
+      marker,
+    };
+    log.entries.push({ record, transaction });
+    this.onAppend(log.topic, log.partition, record);
+  }
+
+  #wake(log: PartitionLog): void {
+    for (const wake of [...log.waiting]) wake();
+  }
+
+  #wakeAll(): void {
+    for (const { partitions } of this.#topics.values()) for (const log of partitions) this.#wake(log);
+  }
+
+  /** InitProducerId: ends what the older epoch had under way, and fences it. */
+  openProducer(transactionalId: string): { producer: Producer; epoch: number } {
+    let producer = this.#producers.get(transactionalId);
+    const current = producer?.current;
+    if (current) this.endTransaction(current, current.state === 'decided' ? 'commit' : 'abort');
+    if (!producer || this.chance.happens(0.05)) {
+      if (producer) producer.epoch = Number.POSITIVE_INFINITY;
+      producer = { id: String(this.#nextProducer++), epoch: 0, current: null };
+      this.#producers.set(transactionalId, producer);
+    }
+    producer.epoch++;
+    return { producer, epoch: producer.epoch };
+  }
+
+  beginTransaction(producer: Producer, log: PartitionLog, messages: readonly LogMessage[]): Transaction {
+    const transaction: Transaction = { producer, state: 'open', partition: log, firstOffset: log.endOffset };
+    producer.current = transaction;
+    this.append(log, messages, transaction);
+    this.clock.after(transactionTimeoutMs, () => {
+      if (transaction.state !== 'open') return;
+      producer.epoch++;
+      this.endTransaction(transaction, 'abort');
+    });
+    return transaction;
+  }
+
+  endTransaction(transaction: Transaction, marker: 'commit' | 'abort'): void {
+    if (transaction.state === 'committed' || transaction.state === 'aborted') return;
+    transaction.state = marker === 'commit' ? 'committed' : 'aborted';
+    if (transaction.producer.current === transaction) transaction.producer.current = null;
+    this.#push(transaction.partition, null, null, transaction, marker);
+    this.#wake(transaction.partition);
+  }
+
+  groupOffset(group: string, topic: string, partition: number): number {
+    return this.#groupOffsets.get(`${group}/${topic}/${partition}`) ?? -1;
+  }
+
+  setGroupOffset(group: string, topic: string, partition: number, offset: number): void {
+    this.#groupOffsets.set(`${group}/${topic}/${partition}`, offset);
+  }
+
+  /** One way over the network, in ms: mostly well below one, rarely a hundred. */
+  latency(): number {
+    const draw = this.chance.next();
+    return draw < 0.98 ? 0.1 + draw : this.chance.integer(5, 120);
+  }
+
+  /** Says whether the fault of that name happens now, and counts it. */
+  strikes(fault: keyof LogFaults): boolean {
+    if (!this.chance.happens(this.faults[fault])) return false;
+    this.count(fault);
+    return true;
+  }
+
+  count(fault: string): void {
+    this.counts[fault] = (this.counts[fault] ?? 0) + 1;
+  }
+
+  laterMs(): number {
+    return this.chance.integer(1, 15_000);
+  }
+}
+
+class ModelLog implements Log {
+  readonly #broker: ModelBroker;
+  readonly #process: ProcessHandle;
+
+  constructor(broker: ModelBroker, process: ProcessHandle) {
+    this.#broker = broker;
+    this.#process = process;
+  }
+
+  writer(): LogWriter {
+    return new ModelWriter(this.#broker, this.#process);
+  }
+
+  reader(isolation: 'raw' | 'committed'): LogReader {
+    return new ModelReader(this.#broker, this.#process, isolation);
+  }
+
+  transactionalWriter(transactionalId: string): TransactionalWriter {
+    return new ModelTransactionalWriter(this.#broker, this.#process, transactionalId);
+  }
+
+  topicId(topic: string): Promise<string> {
+    return this.#ask(() => this.#broker.topic(topic).id);
+  }
+
+  partitionCount(topic: string): Promise<number> {
+    return this.#ask(() => this.#broker.topic(topic).partitions.length);
+  }
+
+  bounds(topic: string, partition: number): Promise<LogBounds> {
+    return this.#ask(() => {
+      const { startOffset, endOffset } = this.#broker.partition(topic, partition);
+      return { startOffset, endOffset };
+    });
+  }
+
+  commitOffset(group: string, topic: string, partition: number, offset: number): Promise<void> {
+    return this.#ask(() => this.#broker.setGroupOffset(group, topic, partition, offset));
+  }
+
+  committedOffset(group: string, topic: string, partition: number): Promise<number> {
+    return this.#ask(() => this.#broker.groupOffset(group, topic, partition));
+  }
+
+  async close(): Promise<void> {
+    return undefined;
+  }
+
+  #ask<T>(effect: () => T): Promise<T> {
+    return request(this.#broker, this.#process, () => {
+      if (this.#broker.strikes('readFault')) throw new LogFault('unavailable', 'the broker is busy');
+      return effect();
+    });
+  }
+}
+
+/** A call that fails as unavailable where the broker is away when it arrives. */
+function request<T>(broker: ModelBroker, process: ProcessHandle, effect: () => T): Promise<T> {
+  return process.request(broker.latency(), broker.latency(), () => {
+    if (!broker.reachable(process)) throw new LogFault('unavailable', 'the broker is away');
+    return effect();
+  });
+}
+
+class ModelWriter implements LogWriter {
+  readonly #broker: ModelBroker;
+  readonly #process: ProcessHandle;
+  readonly #queues = new Map<string, Promise<unknown>>();
+  #closed = false;
+
+  constructor(broker: ModelBroker, process: ProcessHandle) {
+    this.#broker = broker;
+    this.#process = process;
+  }
+
+  append(topic: string, partition: number, messages: readonly LogMessage[]): Promise<number> {
+    const copies = messages.map(({ key, value }) => ({ key: key && Buffer.from(key), value: value && Buffer.from(value) }));
+    const queue = `${topic}/${partition}`;
+    const before = this.#queues.get(queue) ?? Promise.resolve();
+    const appended = before.catch(() => undefined).then(() => this.#send(topic, partition, copies));
+    this.#queues.set(
+      queue,
+      appended.catch(() => undefined),
+    );
+    return appended;
+  }
+
+  #send(topic: string, partition: number, messages: readonly LogMessage[]): Promise<number> {
+    if (this.#closed) return Promise.reject(new LogFault('unavailable', 'the writer is closed'));
+    if (messages.some(({ value }) => (value?.length ?? 0) > messageBytesRefused)) {
+      return Promise.reject(new LogFault('refused', 'the message is larger than max.message.bytes'));
+    }
+    const broker = this.#broker;
+    const process = this.#process;
+    return process.exchange(broker.latency(), (answer, refuse) => {
+      const back = (reply: () => void, ms = broker.latency()) => broker.clock.after(ms, reply);
+      const unknown = () => back(() => refuse(new LogFault('unknown', 'no answer in time')), requestTimeoutMs);
+      if (!broker.reachable(process) || broker.strikes('unavailable')) return back(() => refuse(new LogFault('unavailable', 'the broker is away')));
+      let log: PartitionLog;
+      try {
+        log = broker.partition(topic, partition);
+      } catch (error) {
+        return back(() => refuse(error as Error));
+      }
+      if (broker.strikes('unknownLost')) return unknown();
+      if (broker.strikes('unknownLate')) {
+        broker.clock.after(broker.laterMs(), () => broker.append(log, messages, null));
+        return unknown();
+      }
+      if (broker.strikes('swallowed')) return back(() => answer(Math.max(0, log.endOffset - 1)));
+      const offset = broker.append(log, messages, null);
+      if (broker.strikes('unknownAppended')) return unknown();
+      if (broker.strikes('repeated')) broker.clock.after(broker.laterMs(), () => broker.append(log, messages, null));
+      const ms = broker.latency();
+      back(() => (broker.reachable(process) ? answer(offset) : refuse(new LogFault('unknown', 'the connection broke'))), ms);
+    });
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+  }
+}
+
+class ModelTransactionalWriter implements TransactionalWriter {
+  readonly #broker: ModelBroker;
+  readonly #process: ProcessHandle;
+  readonly #transactionalId: string;
+  #identity: { producer: Producer; epoch: number } | null = null;
+  #spoilt = false;
+
+  constructor(broker: ModelBroker, process: ProcessHandle, transactionalId: string) {
+    this.#broker = broker;
+    this.#process = process;
+    this.#transactionalId = transactionalId;
+  }
+
+  async open(): Promise<void> {
+    this.#identity = await this.#step(() => this.#broker.openProducer(this.#transactionalId));
+  }
+
+  async commit(topic: string, partition: number, messages: readonly LogMessage[]): Promise<void> {
+    const identity = this.#identity;
+    if (!identity || this.#spoilt) throw new LogFault('unavailable', 'the writer is not open');
+    const broker = this.#broker;
+    const { producer } = identity;
+    while (producer.current && producer.current.state === 'decided') await this.#step(() => undefined);
+    const transaction = await this.#step(() => {
+      this.#checkEpoch(identity);
+      if (producer.current) throw new LogFault('unknown', 'a transaction is still under way');
+      return broker.beginTransaction(producer, broker.partition(topic, partition), messages);
+    });
+    await this.#step(() => {
+      this.#checkEpoch(identity);
+      if (transaction.state !== 'open') throw new LogFault('fenced', 'the transaction was ended by the broker');
+      transaction.state = 'decided';
+      broker.clock.after(broker.latency(), () => broker.endTransaction(transaction, 'commit'));
+    });
+  }
+
+  async close(): Promise<void> {
+    this.#spoilt = true;
+  }
+
+  #checkEpoch(identity: { producer: Producer; epoch: number }): void {
+    if (identity.producer.epoch !== identity.epoch) throw new LogFault('fenced', `a newer producer of ${this.#transactionalId} is open`);
+  }
+
+  /** One request of the transaction's protocol; its answer may be lost before or after the effect. */
+  async #step<T>(effect: () => T): Promise<T> {
+    const broker = this.#broker;
+    try {
+      return await request(broker, this.#process, () => {
+        if (broker.strikes('unavailable')) throw new LogFault('unavailable', 'the coordinator is not there');
+        if (broker.strikes('unknownLost')) throw new LogFault('unknown', 'no answer in time');
+        const result = effect();
+        if (broker.strikes('unknownAppended')) throw new LogFault('unknown', 'no answer in time');
+        return result;
+      });
+    } catch (error) {
+      this.#spoilt = true;
+      throw error;
+    }
+  }
+}
+
+class ModelReader implements LogReader {
+  readonly #broker: ModelBroker;
+  readonly #process: ProcessHandle;
+  readonly #isolation: 'raw' | 'committed';
+  readonly #positions = new Map<string, { readonly topic: string; readonly partition: number; offset: number }>();
+  #closed = false;
+  #wake: () => void = () => undefined;
+
+  constructor(broker: ModelBroker, process: ProcessHandle, isolation: 'raw' | 'committed') {
+    this.#broker = broker;
+    this.#process = process;
+    this.#isolation = isolation;
+  }
+
+  assign(topic: string, partition: number, offset: number): void {
+    this.#positions.set(`${topic}/${partition}`, { topic, partition, offset });
+    this.#wake();
+  }
+
+  unassign(topic: string, partition: number): void {
+    this.#positions.delete(`${topic}/${partition}`);
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#wake();
+  }
+
+  async poll(maxWaitMs: number): Promise<Fetched[]> {
+    const broker = this.#broker;
+    const fetched = await this.#process.exchange<readonly (readonly [position: object, fetched: Fetched])[]>(broker.latency(), (answer, refuse) => {
+      let over = false;
+      const watched: PartitionLog[] = [];
+      const look = (last: boolean) => {
+        if (over) return;
+        let result: (readonly [object, Fetched])[] = [];
+        let fault: unknown;
+        try {
+          result = this.#fetchAll();
+        } catch (error) {
+          fault = error;
+        }
+        if (!fault && !last && !this.#closed && !result.some(([, { records }]) => records.length > 0)) return;
+        over = true;
+        for (const log of watched) log.waiting.delete(wake);
+        broker.clock.after(broker.latency(), () => (fault ? refuse(fault as Error) : answer(result)));
+      };
+      const wake = () => look(false);
+      this.#wake = wake;
+      look(false);
+      if (over) return;
+      for (const { topic, partition } of this.#positions.values()) watched.push(broker.partition(topic, partition));
+      for (const log of watched) log.waiting.add(wake);
+      broker.clock.after(maxWaitMs, () => look(true));
+    });
+    const current: Fetched[] = [];
+    for (const [position, part] of fetched) {
+      const held = this.#positions.get(`${part.topic}/${part.partition}`);
+      if (held !== position) continue;
+      held.offset = part.nextOffset;
+      current.push(part);
+    }
+    return this.#closed ? [] : current;
+  }
+
+  #fetchAll(): (readonly [object, Fetched])[] {
+    const broker = this.#broker;
+    if (this.#closed) return [];
+    if (!broker.reachable(this.#process)) throw new LogFault('unavailable', 'the broker is away');
+    if (broker.strikes('readFault')) throw new LogFault('unavailable', 'the fetch failed');
+    return [...this.#positions.values()].map((position) => [
+      position,
+      this.#fetch(broker.partition(position.topic, position.partition), position.offset),
+    ]);
+  }
+
+  #fetch(log: PartitionLog, from: number): Fetched {
+    const { startOffset, endOffset } = log;
+    if (from < startOffset || from > endOffset) {
+      throw new LogFault('out_of_range', `offset ${from} of ${log.topic}/${log.partition} is not in ${startOffset}..${endOffset}`);
+    }
+    const limit = this.#broker.chance.integer(1, 200);
+    const records: LogRecord[] = [];
+    let nextOffset = from;
+    for (; nextOffset < endOffset && records.length < limit; nextOffset++) {
+      const { record, transaction } = log.entries[nextOffset]!;
+      if (this.#isolation === 'raw') records.push(record);
+      else if (undecided(transaction)) break;
+      else if (!record.marker && transaction?.state !== 'aborted') records.push(record);
+    }
+    return { topic: log.topic, partition: log.partition, records, nextOffset, endOffset, startOffset };
+  }
+}
