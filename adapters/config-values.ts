@@ -18,17 +18,15 @@ export interface Address {
   readonly port: number;
 }
 
-/** What YAML and environment variables hold for a single value. */
-const written = z.union([z.string(), z.number(), z.boolean()]);
-
 /** Builds a kind of value: `read` returns undefined where the text is not accepted. */
 function kind<Value>(accepted: string, read: (text: string) => Value | undefined, write: (value: Value) => string | number | boolean) {
   return z.codec(
-    written,
+    z.unknown(),
     z.custom<Value>(() => true),
     {
       decode(value, context) {
-        const result = read(String(value).trim());
+        const single = typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean';
+        const result = single ? read(String(value).trim()) : undefined;
         if (result !== undefined) return result;
         context.issues.push({ code: 'custom', message: accepted, input: value });
         return z.NEVER;
@@ -104,6 +102,18 @@ export function text(preset: string, pattern = /^/, accepted = 'text') {
   return kind<string>(accepted, (value) => (pattern.test(value) ? value : undefined), String).prefault(preset);
 }
 
+/** Where a server is, password included; the password is not written back, since what is written goes to terminals and logs. */
+export function url(preset: string, protocols: readonly string[]) {
+  const read = (value: string) => {
+    try {
+      return protocols.includes(new URL(value).protocol) ? value : undefined;
+    } catch {
+      return undefined;
+    }
+  };
+  return kind<string>(`a URL such as ${preset}`, read, (value) => value.replace(/(:\/\/[^:@/]*):[^@]*@/, '$1:***@')).prefault(preset);
+}
+
 /** One of a few words. */
 export function choice<const Word extends string>(words: readonly Word[], preset: Word) {
   return kind<Word>(`one of ${words.join(', ')}`, (value) => words.find((word) => word === value), String).prefault(preset);
@@ -128,10 +138,10 @@ function readAddress(value: string): Address | undefined {
 /** Several values of one kind: a YAML list, or in an environment variable comma separated or a JSON list. */
 function listOf<Value>(preset: readonly string[], item: z.ZodType<Value>) {
   const entries = z.array(item);
-  const fromText = z.codec(z.string(), z.array(z.unknown()), { decode: splitList, encode: (values) => JSON.stringify(values) });
   return z
-    .codec(z.union([z.array(z.unknown()), fromText]), z.custom<Value[]>(Array.isArray), {
-      decode(values, context) {
+    .codec(z.unknown(), z.custom<Value[]>(Array.isArray), {
+      decode(value, context) {
+        const values = Array.isArray(value) ? value : splitList(String(value));
         const result = entries.safeParse(values);
         if (result.success) return result.data;
         for (const issue of result.error.issues) context.issues.push({ ...issue, input: values[Number(issue.path[0])] } as never);

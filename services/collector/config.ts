@@ -1,0 +1,24 @@
+/** The collector's section of the configuration. */
+import { hostname } from 'node:os';
+import { address, addresses, choice, count, duration, type SectionOf, section, size, text } from '../../adapters/config-values.ts';
+
+export const collectorConfig = section({
+  /** Stands in every batch; it must be stable over restarts and different from every other collector's. */
+  name: text(hostname(), /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/, 'letters, digits, dots, hyphens and underscores, up to 100'),
+  listen: addresses(['0.0.0.0:2055', '0.0.0.0:4739']),
+  receive_buffer: size('32MiB', { min: '64KiB' }),
+  flush_interval: duration('100ms', { min: '1ms', max: '10s' }),
+  batch_nars_max: count(1000, { min: 1, max: 10_000 }),
+  tick_interval: duration('1s', { min: '10ms', max: '1m' }),
+  store_max: size('1GiB', { min: '1MiB' }),
+  store_reserve: size('16MiB', { min: '64KiB' }),
+  memory_max: size('256MiB', { min: '1MiB' }),
+  transfer_gate: choice(['broker', 'aggregator'], 'broker'),
+  suspicion_after: duration('1500ms', { min: '100ms' }),
+  template_expiry: duration('30m', { min: '1s' }),
+  template_wait: duration('30s'),
+  template_wait_bytes: size('4MiB'),
+  health_interval: duration('250ms', { min: '50ms', max: '10s' }),
+  http: address('127.0.0.1:9101'),
+});
+export type CollectorConfig = SectionOf<typeof collectorConfig>;
