@@ -38,9 +38,12 @@ export type LogFaultKind = 'unavailable' | 'unknown' | 'fenced' | 'refused' | 'o
 
 export class LogFault extends Error {
   readonly kind: LogFaultKind;
-  constructor(kind: LogFaultKind, message: string, options?: ErrorOptions) {
+  /** The partition that it concerns, where a reader of several must know. */
+  readonly at: { readonly topic: string; readonly partition: number } | undefined;
+  constructor(kind: LogFaultKind, message: string, options?: ErrorOptions & { at?: { topic: string; partition: number } }) {
     super(message, options);
     this.kind = kind;
+    this.at = options?.at;
   }
 }
 

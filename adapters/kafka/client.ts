@@ -136,11 +136,12 @@ interface ClientError extends Error {
 }
 
 /** The client's errors by what must happen next. Anything that is not known for certain is `otherwise`. */
-export function faultOf(error: unknown, otherwise: LogFaultKind, doing: string): LogFault {
+export function faultOf(error: unknown, otherwise: LogFaultKind, doing: string, at?: { topic: string; partition: number }): LogFault {
   if (error instanceof LogFault) return error;
+  const options = { cause: error, ...(at ? { at } : {}) };
   for (let cause = error as ClientError | undefined; cause instanceof Error; cause = cause.cause as ClientError | undefined) {
     const kind = cause.type ? kinds[cause.type] : undefined;
-    if (kind) return new LogFault(kind, `${doing}: ${cause.message}`, { cause: error });
+    if (kind) return new LogFault(kind, `${doing}: ${cause.message}`, options);
   }
-  return new LogFault(otherwise, `${doing}: ${(error as Error).message}`, { cause: error });
+  return new LogFault(otherwise, `${doing}: ${(error as Error).message}`, options);
 }

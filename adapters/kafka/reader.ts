@@ -26,6 +26,8 @@ export class KafkaReader implements LogReader {
   readonly #inFlight = new Map<string, InFlight>();
   #cluster: Cluster | null = null;
   #stale = true;
+  /** A fault of one partition waits here until what was read of the others has been given out. */
+  #fault: LogFault | null = null;
 
   constructor(settings: KafkaSettings, logger: Logger, clock: Clock, isolation: 'raw' | 'committed') {
     this.#settings = settings;
@@ -121,11 +123,16 @@ export class KafkaReader implements LogReader {
     for (const [nodeId, inFlight] of [...this.#inFlight]) {
       if (!inFlight.responses && !inFlight.error) continue;
       this.#inFlight.delete(nodeId);
-      if (inFlight.error) throw inFlight.error;
+      if (inFlight.error) this.#fault = faultOf(inFlight.error, 'unavailable', 'fetch');
       for (const response of inFlight.responses ?? []) {
         const part = await this.#takePartition(inFlight, response);
         if (part) fetched.push(part);
       }
+    }
+    if (this.#fault && fetched.length === 0) {
+      const fault = this.#fault;
+      this.#fault = null;
+      throw fault;
     }
     return fetched;
   }
@@ -134,22 +141,19 @@ export class KafkaReader implements LogReader {
     const key = `${response.topic}/${response.partition}`;
     const position = this.#positions.get(key);
     if (!position || !inFlight.positions.includes(position)) return null; // moved or unassigned meanwhile
+    const topic = response.topic.slice(this.#settings.topicPrefix.length);
+    const { partition, startOffset, endOffset } = response;
     if (response.errorCode !== 0) {
       this.#stale = true;
-      const error = createErrorFromCode(response.errorCode);
-      const range = `${response.topic}/${response.partition} at offset ${position.offset} (the log has ${response.startOffset} to ${response.endOffset})`;
-      throw faultOf(error, 'unavailable', `fetch of ${range}`);
+      this.#fault = faultOf(createErrorFromCode(response.errorCode), 'unavailable', `fetch of ${key} at offset ${position.offset}`, {
+        topic,
+        partition,
+      });
+      return null;
     }
     const { records, nextOffset } = await decodeRecords(response.records, position.offset);
     this.#positions.set(key, { ...position, offset: nextOffset });
-    return {
-      topic: response.topic.slice(this.#settings.topicPrefix.length),
-      partition: response.partition,
-      records: this.#committed ? committedRecords(records, response.aborted) : records,
-      nextOffset,
-      endOffset: response.endOffset,
-      startOffset: response.startOffset,
-    };
+    return { topic, partition, records: this.#committed ? committedRecords(records, response.aborted) : records, nextOffset, endOffset, startOffset };
   }
 }
 
