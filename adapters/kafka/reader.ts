@@ -47,6 +47,7 @@ export class KafkaReader implements LogReader {
   }
 
   async poll(maxWaitMs: number): Promise<Fetched[]> {
+    this.#throwFault();
     if (this.#positions.size === 0) {
       await this.#clock.sleep(maxWaitMs);
       return [];
@@ -129,12 +130,14 @@ export class KafkaReader implements LogReader {
         if (part) fetched.push(part);
       }
     }
-    if (this.#fault && fetched.length === 0) {
-      const fault = this.#fault;
-      this.#fault = null;
-      throw fault;
-    }
+    if (fetched.length === 0) this.#throwFault();
     return fetched;
+  }
+
+  #throwFault(): void {
+    const fault = this.#fault;
+    this.#fault = null;
+    if (fault) throw fault;
   }
 
   async #takePartition(inFlight: InFlight, response: PartitionResponse): Promise<Fetched | null> {
