@@ -10,8 +10,22 @@ const latest = '-1';
 const readUncommitted = 0;
 const attemptsMax = 4;
 
+/** The configuration's section kafka; request_timeout in ms. */
+export interface KafkaConfig {
+  readonly brokers: readonly { readonly host: string; readonly port: number }[];
+  readonly client_id: string;
+  readonly topic_prefix: string;
+  readonly request_timeout: number;
+}
+
 /** Connects when first used, so that a service starts while the broker is away. */
-export function openKafka(settings: KafkaSettings, logger: Logger, clock: Clock): Log {
+export function openKafka(config: KafkaConfig, logger: Logger, clock: Clock): Log {
+  const settings = {
+    brokers: config.brokers.map(({ host, port }) => (host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`)),
+    clientId: config.client_id,
+    topicPrefix: config.topic_prefix,
+    requestTimeoutMs: config.request_timeout,
+  };
   return new KafkaLog(settings, logger, clock);
 }
 
