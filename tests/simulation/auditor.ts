@@ -1,0 +1,126 @@
+/**
+ * A second, naive accounting: reads the nars log as DESIGN 3.1 words it, flow by flow, and shares no code with core. Slow and simple on purpose.
+ */
+import type { LogRecord } from '../../adapters/ports.ts';
+import { narBatchCodec } from '../../schemas/codec.ts';
+import { adminCollector } from '../../schemas/topics.ts';
+import type { FoldConfig, Nar, NarBatch } from '../../schemas/types.ts';
+
+export interface Totals {
+  flows: number;
+  bytes: bigint;
+  packets: bigint;
+}
+
+const noTotals = (): Totals => ({ flows: 0, bytes: 0n, packets: 0n });
+
+interface Accepted {
+  readonly offset: number;
+  readonly collector: string;
+  readonly incarnation: string;
+  readonly through: number;
+  /** Of all that was accepted up to and with this record. */
+  readonly total: Totals;
+}
+
+/** One partition of nars. */
+export class PartitionAuditor {
+  /** How often each flow, by its number, was accepted. */
+  readonly flows = new Map<number, number>();
+  /** By source account and destination account. */
+  readonly usage = new Map<string, Totals>();
+  readonly total = noTotals();
+  readonly lost = noTotals();
+  lostOnWire = 0;
+  doubts = 0;
+  duplicates = 0;
+  gaps = 0;
+  readonly #accepted: Accepted[] = [];
+  readonly #last = new Map<string, number>();
+  #based = false;
+  #config: FoldConfig | null = null;
+
+  /** Takes the records of the partition in order; returns the flows that are accepted twice now. */
+  take(record: LogRecord): number[] {
+    const batch = narBatchCodec.decode(record.value!);
+    if (batch.collector === adminCollector && batch.base) this.#based = true;
+    if (batch.fold_config) this.#config = batch.fold_config;
+    if (!this.#based) return [];
+    const stream = `${batch.collector} ${batch.incarnation}`;
+    const last = this.#last.get(stream) ?? 0;
+    if (batch.sequence <= last) this.duplicates++;
+    if (batch.sequence > last + 1) this.gaps++;
+    if (batch.sequence !== last + 1) return [];
+    this.#last.set(stream, batch.through);
+    const twice = this.#count(batch);
+    const { collector, incarnation, through } = batch;
+    this.#accepted.push({ offset: record.offset, collector, incarnation, through, total: { ...this.total } });
+    return twice;
+  }
+
+  #count(batch: NarBatch): number[] {
+    const twice: number[] = [];
+    for (const nar of batch.nars) {
+      const id = flowId(nar);
+      const times = (this.flows.get(id) ?? 0) + 1;
+      this.flows.set(id, times);
+      if (times > 1) twice.push(id);
+      const accounts = `${this.#account(nar.src_addr)}>${this.#account(nar.dst_addr)}`;
+      const usage = this.usage.get(accounts) ?? noTotals();
+      this.usage.set(accounts, usage);
+      for (const sum of [usage, this.total]) {
+        sum.flows += 1;
+        sum.bytes += BigInt(nar.bytes);
+        sum.packets += BigInt(nar.packets);
+      }
+    }
+    for (const exporter of batch.exporters) this.lostOnWire += exporter.lost_on_wire_flows;
+    for (const loss of batch.losses) {
+      this.lost.flows += loss.nars;
+      this.lost.bytes += loss.bytes;
+      this.lost.packets += loss.packets;
+      if (loss.unknown) this.doubts++;
+    }
+    return twice;
+  }
+
+  /** What an acknowledgment of this offset must say of a collector's incarnations. */
+  sequencesAt(offset: number, collector: string): Map<string, number> {
+    const sequences = new Map<string, number>();
+    for (const accepted of this.#accepted) {
+      if (accepted.offset < offset && accepted.collector === collector) sequences.set(accepted.incarnation, accepted.through);
+    }
+    return sequences;
+  }
+
+  /** What was accepted up to and with the record at this offset. */
+  totalAt(offset: number): Totals {
+    return this.#accepted.findLast((accepted) => accepted.offset <= offset)?.total ?? noTotals();
+  }
+
+  /** The account of the longest prefix that matches; 'unassigned' without one. */
+  #account(address: Uint8Array): string {
+    const bits = [...address].map((octet) => octet.toString(2).padStart(8, '0')).join('');
+    let best = { length: -1, account: 'unassigned' };
+    for (const { prefix, account } of this.#config?.accounts ?? []) {
+      const [network, length] = prefix.split('/') as [string, string];
+      const head = network
+        .split('.')
+        .map((octet) => Number(octet).toString(2).padStart(8, '0'))
+        .join('')
+        .slice(0, Number(length));
+      if (bits.startsWith(head) && Number(length) > best.length) best = { length: Number(length), account };
+    }
+    return best.account;
+  }
+}
+
+/** The number that a ModelExporter gave the flow. */
+export function flowId(nar: Nar): number {
+  return Buffer.from(nar.next_hop).readUInt32BE(0);
+}
+
+/** The numbers of the flows in an encoded batch. */
+export function flowIdsOf(value: Uint8Array): number[] {
+  return narBatchCodec.decode(value).nars.map(flowId);
+}

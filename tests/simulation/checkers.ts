@@ -1,0 +1,174 @@
+/** The invariants of DESIGN 6, each a function over what has happened so far. A function returns what is wrong, or nothing. */
+import type { LogRecord } from '../../adapters/ports.ts';
+import { ackCodec, outputBlockCodec, outputCodec } from '../../schemas/codec.ts';
+import { type Replica, replicas } from '../../schemas/topics.ts';
+import type { Ack, Output, WindowClose } from '../../schemas/types.ts';
+import { flowIdsOf, PartitionAuditor } from './auditor.ts';
+
+/** One replica's outputs of one partition, as a reader of its topic sees them. */
+export class OutputView {
+  /** Encoded, n = index + 1. */
+  readonly outputs: Buffer[] = [];
+  /** Read, but with a gap before them. */
+  readonly ahead = new Map<number, Buffer>();
+}
+
+/** What the fold of the log gives when nothing ever fails: n and bytes of each output, and how far n had come at each offset. */
+export interface Reference {
+  take(record: LogRecord): void;
+  readonly outputs: readonly Buffer[];
+  /** The last n of the fold of all records before this offset. */
+  nAt(offset: number): number;
+}
+
+export interface PartitionHistory {
+  readonly auditor: PartitionAuditor;
+  readonly reference: Reference;
+  readonly views: Record<Replica, OutputView>;
+  readonly acks: Ack[];
+  /** What a reader of isolation `committed` has got of aggregates. */
+  readonly emitted: Buffer[];
+  readonly balance: BalanceSums;
+}
+
+export function newHistory(reference: Reference): PartitionHistory {
+  const views = { a: new OutputView(), b: new OutputView() };
+  return { auditor: new PartitionAuditor(), reference, views, acks: [], emitted: [], balance: new BalanceSums() };
+}
+
+/** Every NAR is accepted at most once, whatever was sent again. */
+export function acceptedOnce(history: PartitionHistory, record: LogRecord): string | null {
+  const twice = history.auditor.take(record);
+  history.reference.take(record);
+  return twice.length > 0 ? `flows ${twice.slice(0, 3)} (${twice.length} in all) are accepted twice, now at offset ${record.offset}` : null;
+}
+
+/** An acknowledgment says what the log holds up to its offset, and comes after the outputs up to there. */
+export function acknowledgesTruly(history: PartitionHistory, ack: Ack): string | null {
+  const expected = history.auditor.sequencesAt(ack.folded_offset, ack.collector);
+  const said = new Map(ack.sequences.map(({ incarnation, sequence }) => [incarnation, sequence]));
+  for (const incarnation of new Set([...expected.keys(), ...said.keys()])) {
+    if ((expected.get(incarnation) ?? 0) !== (said.get(incarnation) ?? 0)) {
+      return `${ack.replica} acknowledges ${ack.collector} ${incarnation} up to ${said.get(incarnation)} at offset ${ack.folded_offset}, the log says ${expected.get(incarnation)}`;
+    }
+  }
+  const written = history.views[ack.replica as Replica].outputs.length;
+  const due = history.reference.nAt(ack.folded_offset);
+  return written < due ? `${ack.replica} acknowledges offset ${ack.folded_offset} with outputs up to ${written}, ${due} are due` : null;
+}
+
+/** Nothing leaves a local copy that both have not acknowledged, and what leaves it is in the log. */
+export function trimsOnlyAcknowledged(history: PartitionHistory, incarnation: string, sequence: number, value: Uint8Array | null): string | null {
+  for (const replica of replicas) {
+    const acknowledged = history.acks.some(
+      (ack) => ack.replica === replica && ack.sequences.some((one) => one.incarnation === incarnation && one.sequence >= sequence),
+    );
+    if (!acknowledged) return `${incarnation} ${sequence} is trimmed, and ${replica} has not acknowledged it`;
+  }
+  const missing = value ? flowIdsOf(value).filter((id) => history.auditor.flows.get(id) !== 1) : [];
+  return missing.length > 0 ? `${incarnation} ${sequence} is trimmed, and ${missing.length} of its flows are not in the log` : null;
+}
+
+/** Outputs of one n are the same bytes whoever writes them, however often, and are those of the reference fold. */
+export function outputsAgree(history: PartitionHistory, replica: Replica, record: LogRecord): string | null {
+  const block = outputBlockCodec.decode(record.value!);
+  const view = history.views[replica];
+  for (const output of block.outputs) {
+    const bytes = outputCodec.encode(output);
+    const expected = history.reference.outputs[output.n - 1];
+    if (!expected?.equals(bytes))
+      return `${replica} writes output ${output.n}, which is not that of the fold: ${expected ? difference(output, expected) : 'none'}`;
+    if (output.n > view.outputs.length) view.ahead.set(output.n, bytes);
+  }
+  for (let next = view.ahead.get(view.outputs.length + 1); next; next = view.ahead.get(view.outputs.length + 1)) {
+    view.outputs.push(next);
+    view.ahead.delete(view.outputs.length);
+  }
+  return null;
+}
+
+function difference(output: Output, expected: Buffer): string {
+  const text = (one: Output) => JSON.stringify(one, (_key, value) => (typeof value === 'bigint' ? String(value) : value));
+  return `${text(output)} instead of ${text(outputCodec.decode(expected))}`;
+}
+
+/** A reader of isolation `committed` gets each n of aggregates once, in order, and byte for byte what a replica has written before. */
+export function aggregatesAreACopy(history: PartitionHistory, record: LogRecord): string | null {
+  const output = outputCodec.decode(record.value!);
+  const n = history.emitted.length + 1;
+  if (output.n !== n) return `aggregates has n ${output.n} where ${n} is due`;
+  if (!record.value!.equals(history.reference.outputs[n - 1] ?? Buffer.alloc(0))) return `aggregates ${n} is not the output of the fold`;
+  if (replicas.every((replica) => history.views[replica].outputs.length < n)) return `aggregates ${n} is emitted before any replica has written it`;
+  history.emitted.push(record.value!);
+  return history.balance.take(output, history.auditor);
+}
+
+interface Sums {
+  flows: number;
+  bytes: bigint;
+  packets: bigint;
+}
+
+/** The balance of DESIGN 3.7 over a prefix of outputs, held against the auditor at every WindowClose. */
+export class BalanceSums {
+  readonly usage = new Map<string, Sums>();
+  readonly total: Sums = { flows: 0, bytes: 0n, packets: 0n };
+  lostOnWire = 0;
+  doubts = 0;
+  openFlows = 0;
+  #side = { decoded: 0n, given: 0n };
+  #sinceClose: Sums = { flows: 0, bytes: 0n, packets: 0n };
+  #watermark = Number.NEGATIVE_INFINITY;
+  #closedTo = Number.NEGATIVE_INFINITY;
+
+  take(output: Output, auditor: PartitionAuditor): string | null {
+    const { aggregate } = output;
+    if (!aggregate) return this.#close(output.window_close!, auditor);
+    const key = aggregate.group.map(({ value }) => value).join('>');
+    const usage = this.usage.get(key) ?? { flows: 0, bytes: 0n, packets: 0n };
+    this.usage.set(key, usage);
+    for (const sum of [usage, this.total, this.#sinceClose]) {
+      sum.flows += aggregate.flows;
+      sum.bytes += aggregate.bytes;
+      sum.packets += aggregate.packets;
+    }
+    return null;
+  }
+
+  #close(close: WindowClose, auditor: PartitionAuditor): string | null {
+    const since = this.#sinceClose;
+    this.#sinceClose = { flows: 0, bytes: 0n, packets: 0n };
+    if (close.watermark_ms < this.#watermark) return `the watermark goes back from ${this.#watermark} to ${close.watermark_ms}`;
+    if (close.window_start_ms < this.#closedTo) return `window ${close.window_start_ms} is closed again`;
+    if (close.watermark_ms < close.window_end_ms) return `window ${close.window_start_ms} closes before its end`;
+    this.#watermark = close.watermark_ms;
+    this.#closedTo = close.window_end_ms;
+    if (since.flows !== close.usage_flows + close.adjustment_flows || since.bytes !== close.usage_bytes + close.adjustment_bytes) {
+      return `window ${close.window_start_ms} says ${close.usage_flows} + ${close.adjustment_flows} flows, its aggregates ${since.flows}`;
+    }
+    this.doubts = close.doubts;
+    this.openFlows = close.open_flows;
+    for (const exporter of close.exporters) {
+      this.lostOnWire += exporter.lost_on_wire_flows;
+      this.#side.decoded += BigInt(exporter.decoded_flows) + exporter.decoded_bytes + exporter.decoded_packets;
+      this.#side.given += BigInt(exporter.aggregated_flows + exporter.late_flows + exporter.rejected_flows + exporter.lost_flows);
+      this.#side.given += exporter.aggregated_bytes + exporter.late_bytes + exporter.rejected_bytes + exporter.lost_bytes;
+      this.#side.given += exporter.aggregated_packets + exporter.late_packets + exporter.rejected_packets + exporter.lost_packets;
+    }
+    const open = BigInt(close.open_flows) + close.open_bytes + close.open_packets;
+    if (this.#side.decoded !== this.#side.given + open) return `decoded ${this.#side.decoded} is not given out ${this.#side.given} and open ${open}`;
+    return this.#againstTheLog(close, auditor);
+  }
+
+  #againstTheLog(close: WindowClose, auditor: PartitionAuditor): string | null {
+    const accepted = auditor.totalAt(close.nars_offset);
+    const wrong = accepted.flows !== this.total.flows + close.open_flows || accepted.bytes !== this.total.bytes + close.open_bytes;
+    return wrong
+      ? `${accepted.flows} flows are in the log up to ${close.nars_offset}, ${this.total.flows} given out and ${close.open_flows} open`
+      : null;
+  }
+}
+
+export function decodeAck(record: LogRecord): Ack {
+  return ackCodec.decode(record.value!);
+}
