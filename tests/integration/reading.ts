@@ -1,0 +1,48 @@
+/** What an independent consumer sees of the topics, for tests: nothing here is shared with the services' loops. */
+import { systemClock } from '../../adapters/clock.ts';
+import { openKafka } from '../../adapters/kafka.ts';
+import type { Log, Logger, LogRecord } from '../../adapters/ports.ts';
+import { outputBlockCodec, outputCodec } from '../../schemas/codec.ts';
+import { outputTopic, type Replica } from '../../schemas/topics.ts';
+import type { Output } from '../../schemas/types.ts';
+
+export const quiet: Logger = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
+
+export function openLog(broker: string): Log {
+  const [host = '', port] = broker.split(':');
+  const config = { brokers: [{ host, port: Number(port) }], client_id: 'test', topic_prefix: '', request_timeout: 5000 };
+  return openKafka(config, quiet, systemClock);
+}
+
+/** Every record of a partition up to its present end. */
+export async function readAll(log: Log, topic: string, partition: number, isolation: 'raw' | 'committed'): Promise<LogRecord[]> {
+  const { startOffset, endOffset } = await log.bounds(topic, partition);
+  const reader = log.reader(isolation);
+  const records: LogRecord[] = [];
+  reader.assign(topic, partition, startOffset);
+  for (let next = startOffset; next < endOffset; ) {
+    for (const fetched of await reader.poll(500)) {
+      records.push(...fetched.records);
+      next = fetched.nextOffset;
+    }
+  }
+  await reader.close();
+  return records;
+}
+
+/** What accounting's topic holds of a partition, in log order. */
+export async function readAggregates(log: Log, partition: number): Promise<Output[]> {
+  const records = await readAll(log, 'aggregates', partition, 'committed');
+  return records.map(({ value }) => outputCodec.decode(value as Buffer));
+}
+
+/** One replica's outputs of a partition by n, as a reader of n = last + 1 takes them. */
+export async function readOutputs(log: Log, replica: Replica, partition: number): Promise<Output[]> {
+  const outputs: Output[] = [];
+  for (const { value } of await readAll(log, outputTopic(replica).name, partition, 'raw')) {
+    for (const output of outputBlockCodec.decode(value as Buffer).outputs) if (output.n === outputs.length + 1) outputs.push(output);
+  }
+  return outputs;
+}
+
+export const chainsOf = (outputs: readonly Output[]) => outputs.map(({ n, chain }) => `${n} ${Buffer.from(chain).toString('hex')}`);
