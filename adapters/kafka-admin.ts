@@ -1,0 +1,111 @@
+/** The administration of topics: what `topics`, `up` and the tests' broker need, and no service loop does. */
+import kafkajs, { type Admin, type Kafka } from 'kafkajs';
+import { type KafkaSettings, openClient } from './kafka/client.ts';
+import type { Logger } from './ports.ts';
+
+/** A topic as the broker has it. */
+export interface TopicState {
+  readonly name: string;
+  readonly partitions: number;
+  /** Of the partition with the fewest. */
+  readonly replication: number;
+  /** Every setting in effect, the broker's defaults included. */
+  readonly settings: Readonly<Record<string, string>>;
+}
+
+export interface NewTopic {
+  readonly name: string;
+  readonly partitions: number;
+  readonly replication: number;
+  readonly settings: Readonly<Record<string, string>>;
+}
+
+/** DYNAMIC_TOPIC_CONFIG of Kafka's ConfigSource: set on the topic itself. */
+const setOnTopic = 1;
+
+/** Names are those of schemas/topics.ts; the prefix is put on and taken off here. */
+export class KafkaAdmin {
+  readonly #prefix: string;
+  readonly #client: Kafka;
+  readonly #admin: Admin;
+  #connecting: Promise<void> | null = null;
+
+  constructor(settings: KafkaSettings, logger: Logger) {
+    this.#prefix = settings.topicPrefix;
+    this.#client = openClient(settings, logger);
+    this.#admin = this.#client.admin({ retry: { initialRetryTime: 100, retries: 5 } });
+  }
+
+  /** Whether a broker answers a metadata request. */
+  async reachable(): Promise<boolean> {
+    try {
+      await this.#connect();
+      return (await this.#admin.describeCluster()).brokers.length > 0;
+    } catch {
+      // Whatever the reason, there is no broker to work with; a connection that failed is opened again at the next call.
+      this.#connecting = null;
+      return false;
+    }
+  }
+
+  /** The topics that exist, of those named. */
+  async describe(names: readonly string[]): Promise<Map<string, TopicState>> {
+    await this.#connect();
+    const existing = new Set(await this.#admin.listTopics());
+    const present = names.filter((name) => existing.has(this.#prefix + name));
+    if (present.length === 0) return new Map();
+    const { topics } = await this.#admin.fetchTopicMetadata({ topics: present.map((name) => this.#prefix + name) });
+    const settings = await this.#settings(present);
+    return new Map(
+      topics.map(({ name: fullName, partitions }) => {
+        const name = fullName.slice(this.#prefix.length);
+        const replication = Math.min(...partitions.map((partition) => partition.replicas.length));
+        const effective = Object.fromEntries((settings.get(name) ?? []).map((entry) => [entry.configName, entry.configValue]));
+        return [name, { name, partitions: partitions.length, replication, settings: effective }];
+      }),
+    );
+  }
+
+  async create(topics: readonly NewTopic[]): Promise<void> {
+    if (topics.length === 0) return;
+    await this.#connect();
+    await this.#admin.createTopics({
+      waitForLeaders: true,
+      timeout: 30_000,
+      topics: topics.map(({ name, partitions, replication, settings }) => ({
+        topic: this.#prefix + name,
+        numPartitions: partitions,
+        replicationFactor: replication,
+        configEntries: Object.entries(settings).map(([key, value]) => ({ name: key, value })),
+      })),
+    });
+  }
+
+  /** The protocol that the client speaks replaces all settings of a topic, so those that are set on it are written again along with the new ones. */
+  async alter(name: string, changes: Readonly<Record<string, string>>): Promise<void> {
+    await this.#connect();
+    const own = ((await this.#settings([name])).get(name) ?? []).filter((entry) => Number(entry.configSource) === setOnTopic);
+    const merged = { ...Object.fromEntries(own.map((entry) => [entry.configName, entry.configValue])), ...changes };
+    const configEntries = Object.entries(merged).map(([key, value]) => ({ name: key, value }));
+    const resources = [{ type: kafkajs.ConfigResourceTypes.TOPIC, name: this.#prefix + name, configEntries }];
+    await this.#admin.alterConfigs({ validateOnly: false, resources });
+  }
+
+  async close(): Promise<void> {
+    await this.#admin.disconnect();
+  }
+
+  async #settings(names: readonly string[]) {
+    const resources = names.map((name) => ({ type: kafkajs.ConfigResourceTypes.TOPIC, name: this.#prefix + name }));
+    const described = await this.#admin.describeConfigs({ includeSynonyms: false, resources });
+    return new Map(described.resources.map(({ resourceName, configEntries }) => [resourceName.slice(this.#prefix.length), configEntries]));
+  }
+
+  #connect(): Promise<void> {
+    this.#connecting ??= this.#admin.connect().catch((error: unknown) => {
+      this.#connecting = null;
+      throw error;
+    });
+    return this.#connecting;
+  }
+}
