@@ -59,35 +59,31 @@ interface Row {
 async function measure(protocol: string): Promise<Row> {
   const stack = await Stack.startWithoutServices({ partitions: 4 });
   try {
-    await stack.startService('collector-1');
-    await stack.ready('collector-1');
-    const collector = stack.pid('collector-1');
-    const idleFrom = cpuSeconds(collector);
-    await delay(4000);
-    const idlePerSecond = (cpuSeconds(collector) - idleFrom) / 4;
-    const [cpuBefore, bytesBefore, startedMs] = [cpuSeconds(collector), narsBytes(stack), Date.now()];
-    const load = await stack.command(
-      'generate',
-      ...`--protocol ${protocol} --to ${stack.listen()} --rate ${values.rate} --flows ${flows} --exporters 4 --keys 10000 --seed 1`.split(' '),
-    );
+    const names = ['collector-1', 'aggregator-a'];
+    for (const name of names) await stack.startService(name);
+    for (const name of names) await stack.ready(name);
+    const [collector, aggregator] = names.map((name) => stack.pid(name)) as [number, number];
+    const spent = () => [cpuSeconds(collector), cpuSeconds(aggregator)] as const;
+    const idleFrom = spent();
+    await delay(5000);
+    const idlePerSecond = spent().map((now, i) => (now - (idleFrom[i] as number)) / 5);
+    const [before, bytesBefore, startedMs] = [spent(), narsBytes(stack), Date.now()];
+    const args = `--protocol ${protocol} --to ${stack.listen()} --rate ${values.rate} --flows ${flows} --exporters 4 --keys 10000 --seed 1`;
+    const load = await stack.command('generate', ...args.split(' '));
     if (load.code !== 0) throw new Error(load.stderr);
     const sent = JSON.parse(load.stdout.trim().split('\n').at(-1) as string) as { flows: number };
-    const metric = async (name: string) => (await stack.metrics('collector-1')).get(name) ?? 0;
-    await until(
-      async () => (await metric('flowledger_collector_unconfirmed_nars')) === 0 && (await metric('flowledger_collector_pending_nars')) === 0,
-      'the collector',
-    );
+    const metric = async (name: string, metricName: string) => (await stack.metrics(name)).get(metricName) ?? 0;
+    const waiting = async () =>
+      (await metric('collector-1', 'flowledger_collector_unconfirmed_nars')) + (await metric('collector-1', 'flowledger_collector_pending_nars'));
+    await until(async () => (await waiting()) === 0, 'the collector');
+    const decoded = await metric('collector-1', 'flowledger_collector_flows_total');
+    await until(async () => (await metric('aggregator-a', 'flowledger_aggregator_nars_total')) >= decoded, 'the aggregator');
     const seconds = (Date.now() - startedMs) / 1000;
-    const collectorSeconds = cpuSeconds(collector) - cpuBefore - idlePerSecond * seconds;
-    const decoded = await metric('flowledger_collector_flows_total');
+    const [collectorSeconds, aggregatorSeconds] = spent().map((now, i) => now - (before[i] as number) - (idlePerSecond[i] as number) * seconds) as [
+      number,
+      number,
+    ];
     const bytes = narsBytes(stack) - bytesBefore;
-
-    await stack.startService('aggregator-a');
-    await stack.ready('aggregator-a');
-    const aggregator = stack.pid('aggregator-a');
-    const folded = async () => (await stack.metrics('aggregator-a')).get('flowledger_aggregator_nars_total') ?? 0;
-    await until(async () => (await folded()) >= decoded, 'the aggregator');
-    const aggregatorSeconds = cpuSeconds(aggregator);
     const row: Row = {
       protocol,
       flows: decoded,
@@ -112,7 +108,7 @@ for (const protocol of ['v5', 'v9', 'ipfix']) {
 if (values.json) process.stdout.write(`${JSON.stringify(rows)}\n`);
 else {
   const digits = (value: number, places: number) => value.toFixed(places).padStart(9);
-  process.stdout.write(`${cpus()[0]?.model}, ${cpus().length} cores, Node ${process.version}; the aggregator's figure includes its start\n`);
+  process.stdout.write(`${cpus()[0]?.model}, ${cpus().length} cores, Node ${process.version}\n`);
   process.stdout.write('protocol     flows   lost  collector us/flow  aggregator us/NAR  log bytes/flow  peak MB (collector, aggregator)\n');
   for (const row of rows) {
     const counts = `${row.protocol.padEnd(8)} ${String(row.flows).padStart(9)} ${String(row.lost_flows).padStart(6)}`;
