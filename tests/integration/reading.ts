@@ -2,9 +2,9 @@
 import { systemClock } from '../../adapters/clock.ts';
 import { openKafka } from '../../adapters/kafka.ts';
 import type { Log, Logger, LogRecord } from '../../adapters/ports.ts';
-import { outputBlockCodec, outputCodec } from '../../schemas/codec.ts';
+import { electionCodec, healthCodec, outputBlockCodec, outputCodec } from '../../schemas/codec.ts';
 import { outputTopic, type Replica } from '../../schemas/topics.ts';
-import type { Output } from '../../schemas/types.ts';
+import type { Election, Health, Output } from '../../schemas/types.ts';
 
 export const quiet: Logger = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
 
@@ -46,3 +46,29 @@ export async function readOutputs(log: Log, replica: Replica, partition: number)
 }
 
 export const chainsOf = (outputs: readonly Output[]) => outputs.map(({ n, chain }) => `${n} ${Buffer.from(chain).toString('hex')}`);
+
+/** The elections of a partition in log order, as far as compaction left them. */
+export async function readElections(log: Log, partition: number): Promise<Election[]> {
+  const records = await readAll(log, 'elections', 0, 'raw');
+  return records.flatMap(({ value }) => (value ? [electionCodec.decode(value)] : [])).filter((election) => election.partition === partition);
+}
+
+/** Each service's newest health record. */
+export async function readHealth(log: Log): Promise<Map<string, Health>> {
+  const newest = new Map<string, Health>();
+  for (const { value } of await readAll(log, 'health', 0, 'raw')) {
+    if (!value) continue;
+    const health = healthCodec.decode(value);
+    newest.set(`${health.role}/${health.id}`, health);
+  }
+  return newest;
+}
+
+/** Asks again until the answer is right. @throws Error with the last answer */
+export async function eventually<Answer>(ask: () => Promise<Answer>, right: (answer: Answer) => boolean, withinMs = 30_000): Promise<Answer> {
+  let answer = await ask();
+  for (const end = Date.now() + withinMs; !right(answer) && Date.now() < end; answer = await ask()) await systemClock.sleep(100);
+  if (right(answer)) return answer;
+  const text = JSON.stringify(answer, (_key, value) => (typeof value === 'bigint' ? String(value) : value));
+  throw new Error(`not within ${withinMs} ms; the last answer was ${text?.slice(0, 2000)}`);
+}
