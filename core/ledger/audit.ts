@@ -1,0 +1,262 @@
+/**
+ * The balance as a report: what was decoded is billed, rejected, lost or open; whether A and B agree; and whether anything is still on its way.
+ *
+ * L6. billed is summed from the aggregates that the ledger holds, independently of what any WindowClose says.
+ */
+import type { ExporterBalance, Health, LocalCopy, PartitionHealth } from '../../schemas/types.ts';
+import { type Balance, imbalanceOf } from './book.ts';
+import { equal } from './chain.ts';
+import { add, type Counters, describe, difference, exact, isZero, noCounters } from './counters.ts';
+
+/** What the ledger holds of a partition. */
+export interface PartitionAccount {
+  readonly partition: number;
+  readonly n: number;
+  /** n of the last WindowClose. */
+  readonly closeN: number;
+  readonly balance: Balance;
+  readonly open: Counters;
+  /** Of the aggregates up to the last WindowClose; those after it are among open. */
+  readonly billed: Counters;
+  readonly doubts: number;
+  readonly unclosedWindows: number;
+}
+
+/** What is known of the running services; the newest record of each. */
+export interface HealthFacts {
+  readonly records: readonly Health[];
+  readonly nowMs: number;
+  /** Why there are no records; null where they could be read. */
+  readonly problem: string | null;
+}
+
+export interface AuditFacts {
+  readonly partitions: readonly PartitionAccount[];
+  readonly exporters: readonly ExporterBalance[];
+  readonly health: HealthFacts;
+  /** The chain that the ledger holds for an output; null where it does not hold it. */
+  readonly chainAt: (partition: number, n: number) => Uint8Array | null;
+}
+
+type Exact = number | string;
+type Sums = Record<string, Exact>;
+
+/** As `audit --json` prints it: docs/JSON.md. */
+export interface AuditReport {
+  readonly totals: Sums;
+  readonly exporters: readonly Sums[];
+  readonly partitions: readonly Sums[];
+  readonly imbalance: Sums;
+  readonly imbalances: readonly string[];
+  readonly unclosed_windows: number;
+  readonly divergence: number;
+  readonly divergences: readonly string[];
+  readonly doubts: number;
+  readonly complete: boolean;
+  readonly waiting_for: readonly string[];
+}
+
+/** A service that has not been heard for this long is silent: several of its intervals, and a pause of its process. */
+const silentMs = 5_000;
+
+const parts = ['decoded', 'aggregated', 'late', 'rejected', 'lost'] as const;
+
+export function auditReport(facts: AuditFacts): AuditReport {
+  const { partitions, exporters, health } = facts;
+  const billed = noCounters();
+  const open = noCounters();
+  const imbalance = noCounters();
+  for (const account of partitions) {
+    add(billed, account.billed);
+    add(open, account.open);
+    add(imbalance, unbilled(account));
+  }
+  const imbalances = [...partitions.flatMap(describePartition), ...exporters.flatMap(describeExporter)];
+  const divergences = findDivergences(facts);
+  const waitingFor = findWaiting(facts);
+  return {
+    totals: { ...sumExporters(exporters), buffered_flows: buffered(health), ...named('open', open), ...named('billed', billed) },
+    exporters: exporters.map(exporterSums),
+    partitions: partitions.map(partitionSums),
+    imbalance: sums(imbalance),
+    imbalances,
+    unclosed_windows: partitions.reduce((total, account) => total + account.unclosedWindows, 0),
+    divergence: divergences.size,
+    divergences: [...divergences.values()],
+    doubts: partitions.reduce((total, account) => total + account.doubts, 0),
+    complete: waitingFor.length === 0,
+    waiting_for: waitingFor,
+  };
+}
+
+/** The process's exit code: 1 on any imbalance or divergence. What is still on its way is neither. */
+export function auditExitCode(report: AuditReport): 0 | 1 {
+  return report.imbalances.length > 0 || report.divergence > 0 ? 1 : 0;
+}
+
+/** L6. */
+function unbilled({ balance, billed, open }: PartitionAccount): Counters {
+  return difference(balance.decoded, billed, balance.rejected, balance.lost, open);
+}
+
+function describePartition(account: PartitionAccount): string[] {
+  const { partition, balance, open, billed, unclosedWindows } = account;
+  const found: string[] = [];
+  const imbalance = unbilled(account);
+  if (!isZero(imbalance)) found.push(`partition ${partition}: decoded less billed, rejected, lost and open leaves ${describe(imbalance)}`);
+  const stated = imbalanceOf(balance, open);
+  if (!isZero(stated)) found.push(`partition ${partition}: decoded less aggregated, late, rejected, lost and open leaves ${describe(stated)}`);
+  const given = { ...balance.aggregated };
+  add(given, balance.late);
+  const rest = difference(given, billed);
+  if (!isZero(rest)) found.push(`partition ${partition}: aggregated and late less billed leaves ${describe(rest)}`);
+  if (unclosedWindows > 0) found.push(`partition ${partition}: ${unclosedWindows} windows are not closed, since their sums do not agree`);
+  return found;
+}
+
+/** More can never have been given out for an exporter than was decoded of it. */
+function describeExporter(exporter: ExporterBalance): string[] {
+  const open = openOf(exporter);
+  if (open.flows >= 0 && open.bytes >= 0n && open.packets >= 0n) return [];
+  const { sampler_address, observation_domain_id, protocol } = exporter;
+  return [`exporter ${sampler_address}, ${observation_domain_id}, ${protocol}: more given out than decoded: ${describe(open)} open`];
+}
+
+function countersOf(exporter: ExporterBalance, part: (typeof parts)[number]): Counters {
+  return { flows: exporter[`${part}_flows`], bytes: exporter[`${part}_bytes`], packets: exporter[`${part}_packets`] };
+}
+
+function openOf(exporter: ExporterBalance): Counters {
+  const [decoded, ...given] = parts.map((part) => countersOf(exporter, part));
+  return difference(decoded!, ...given);
+}
+
+function sums(counters: Counters): Sums {
+  return { flows: counters.flows, bytes: exact(counters.bytes), packets: exact(counters.packets) };
+}
+
+function named(name: string, counters: Counters): Sums {
+  return { [`${name}_flows`]: counters.flows, [`${name}_bytes`]: exact(counters.bytes), [`${name}_packets`]: exact(counters.packets) };
+}
+
+function exporterSums(exporter: ExporterBalance): Sums {
+  const { sampler_address, observation_domain_id, protocol, ...counts } = exporter;
+  return { exporter: sampler_address, observation_domain_id, protocol, ...exactAll(counts), ...named('open', openOf(exporter)) };
+}
+
+function sumExporters(exporters: readonly ExporterBalance[]): Sums {
+  const total: Record<string, bigint> = {};
+  for (const name of exporterCounts) total[name] = exporters.reduce((sum, exporter) => sum + BigInt(exporter[name]), 0n);
+  return exactAll(total);
+}
+
+function exactAll(values: Record<string, number | bigint>): Sums {
+  return Object.fromEntries(Object.entries(values).map(([name, value]) => [name, exact(value)]));
+}
+
+function partitionSums(account: PartitionAccount): Sums {
+  const { partition, n, balance, open, billed, doubts, unclosedWindows } = account;
+  return {
+    partition,
+    n,
+    ...Object.assign({}, ...parts.map((part) => named(part, balance[part]))),
+    ...named('open', open),
+    ...named('billed', billed),
+    ...named('imbalance', unbilled(account)),
+    unclosed_windows: unclosedWindows,
+    doubts,
+  };
+}
+
+function buffered(health: HealthFacts): number {
+  return copies(health).reduce((total, { copy }) => total + copy.nars + copy.pending_nars, 0);
+}
+
+function copies(health: HealthFacts): { record: Health; copy: LocalCopy }[] {
+  return health.records.flatMap((record) => (record.copy ? [{ record, copy: record.copy }] : []));
+}
+
+/** By partition: it is held, or two who hold the same n have different histories. */
+function findDivergences({ partitions, health, chainAt }: AuditFacts): Map<number, string> {
+  const found = new Map<number, string>();
+  const seen = new Map<string, { chain: Uint8Array; who: string }>();
+  const note = (partition: number, what: string) => {
+    if (!found.has(partition)) found.set(partition, `partition ${partition}: ${what}`);
+  };
+  for (const record of health.records) {
+    for (const state of record.partitions) {
+      if (record.role === 'feed' && state.state === 'held') note(state.partition, `held by feed ${record.id}: ${state.detail}`);
+      if (record.role === 'accounting' && state.state === 'stopped') note(state.partition, `not booked any further: ${state.detail}`);
+      if (state.n === 0 || !['aggregator', 'feed'].includes(record.role)) continue;
+      const who = `${record.role} ${record.id}`;
+      const key = `${state.partition}/${state.n}`;
+      const other = seen.get(key);
+      if (other && !equal(other.chain, state.chain)) note(state.partition, `${who} and ${other.who} have different outputs up to n ${state.n}`);
+      if (!other) seen.set(key, { chain: state.chain, who });
+      const account = partitions.find(({ partition }) => partition === state.partition);
+      const booked = account && state.n <= account.n ? chainAt(state.partition, state.n) : null;
+      if (booked && !equal(booked, state.chain)) note(state.partition, `${who} and the ledger have different outputs up to n ${state.n}`);
+    }
+  }
+  return found;
+}
+
+function findWaiting(facts: AuditFacts): string[] {
+  const { health, partitions } = facts;
+  const open = partitions.flatMap(({ partition, n, closeN, open }) => [
+    ...(open.flows > 0 ? [`partition ${partition}: ${open.flows} flows in windows that are open`] : []),
+    ...(n > closeN ? [`partition ${partition}: ${n - closeN} outputs after the last close`] : []),
+  ]);
+  if (health.problem !== null) return [`health of the services is not known: ${health.problem}`, ...open];
+  const accounting = health.records.filter((record) => record.role === 'accounting' && isLive(record, health.nowMs));
+  return [
+    ...copies(health).flatMap(({ record, copy }) => waitingInCopy(record, copy, health.nowMs)),
+    ...partitions.flatMap((account) => waitingInPartition(account, health)),
+    ...(accounting.length === 0 ? ['accounting is not running'] : []),
+    ...open,
+  ];
+}
+
+function isLive(record: Health, nowMs: number): boolean {
+  return !record.stopping && nowMs - record.at_ms <= silentMs;
+}
+
+/** What both replicas have not acknowledged may be missing in the log; what one of them has acknowledged is in its outputs. */
+function waitingInCopy(record: Health, copy: LocalCopy, nowMs: number): string[] {
+  const who = `collector ${record.id}`;
+  if (!record.stopping && !isLive(record, nowMs)) {
+    return [`${who} has been silent for ${Math.round((nowMs - record.at_ms) / 1000)} s; what it holds is not known`];
+  }
+  const unsent = copy.pending_nars + copy.unconfirmed_nars;
+  if (unsent > 0) return [`${who}: ${unsent} flows are not in the log yet${record.stopping ? '; it is stopped: start it again' : ''}`];
+  const unfolded = Math.min(copy.unacknowledged_a_nars, copy.unacknowledged_b_nars);
+  return unfolded > 0 && !record.stopping ? [`${who}: ${unfolded} flows are acknowledged by neither aggregator`] : [];
+}
+
+function waitingInPartition(account: PartitionAccount, health: HealthFacts): string[] {
+  const { partition } = account;
+  const replicas = health.records
+    .filter((record) => record.role === 'aggregator' && isLive(record, health.nowMs))
+    .flatMap((record) => record.partitions.filter((state) => state.partition === partition && state.state !== 'stopped'));
+  const furthest = replicas.reduce<PartitionHealth | null>((best, state) => (best && best.next_offset >= state.next_offset ? best : state), null);
+  if (!furthest) return [`partition ${partition}: no aggregator is running on it`];
+  const found: string[] = [];
+  const unfolded = furthest.end_offset - furthest.next_offset;
+  if (unfolded > 0) found.push(`partition ${partition}: ${unfolded} records are not folded yet`);
+  if (furthest.open_flows > 0) found.push(`partition ${partition}: ${furthest.open_flows} flows in windows that the aggregators have open`);
+  const unbooked = Math.max(...replicas.map((state) => state.n)) - account.n;
+  if (unbooked > 0) found.push(`partition ${partition}: ${unbooked} outputs are not booked yet`);
+  return found;
+}
+
+const exporterCounts = [
+  'received_datagrams',
+  'undecodable_datagrams',
+  'duplicate_datagrams',
+  'lost_on_wire_flows',
+  'lost_on_wire_datagrams',
+  'undecodable_flows',
+  ...(['decoded', 'aggregated', 'late', 'rejected', 'lost'] as const).flatMap(
+    (part) => [`${part}_flows`, `${part}_bytes`, `${part}_packets`] as const,
+  ),
+] as const;

@@ -1,0 +1,60 @@
+/**
+ * Whether an output continues what the ledger holds of its partition.
+ *
+ * L1. A partition is booked in order of n, each n once: n = last + 1 is booked, n <= last was booked before and is dropped.
+ * L2. An output is booked only if its chain is the digest of itself upon the chain of n - 1, so that the ledger is the history of one fold.
+ */
+import { encodeForChain } from '../../schemas/codec.ts';
+import type { Output } from '../../schemas/types.ts';
+
+/** SHA-256. */
+export type Digest = (bytes: Uint8Array) => Uint8Array;
+
+export const chainBytes = 16;
+
+/** Why a partition is not booked any further. The ledger never goes on over one of these by itself. */
+export interface LedgerFault {
+  readonly code: 'gap' | 'chain' | 'partition' | 'undecodable' | 'unknown_schema';
+  readonly partition: number;
+  /** Of the output at fault; of undecodable records, the n that was expected there. */
+  readonly n: number;
+  /** What was found, in words and figures, and what to do. */
+  readonly message: string;
+}
+
+export type Verdict = 'next' | 'booked_before' | LedgerFault;
+
+/** Of an output of `partition` upon a ledger that stands at n = `last` with `chain` (16 octets; zeros before the first output). */
+export function judge(partition: number, last: number, chain: Uint8Array, output: Output, digest: Digest): Verdict {
+  const { n } = output;
+  if (output.partition !== partition) {
+    return fault('partition', partition, n, `names partition ${output.partition}: what wrote it is not a feed; see "flowledger topics"`);
+  }
+  if (n < last) return 'booked_before';
+  if (n === last) {
+    if (equal(output.chain, chain)) return 'booked_before';
+    const found = `was booked with chain ${hex(chain)} and comes again with chain ${hex(output.chain)}`;
+    return fault('chain', partition, n, `${found}: ${chainRemedy}`);
+  }
+  if (n > last + 1) {
+    const remedy = 'do not cut topic aggregates before it is booked; restore its records, or book into a new ledger file from its first record';
+    return fault('gap', partition, n, `follows n ${last} in topic aggregates: ${n - last - 1} outputs are missing. ${remedy}`);
+  }
+  const expected = digest(encodeForChain(output, chain)).subarray(0, chainBytes);
+  if (equal(output.chain, expected)) return 'next';
+  return fault('chain', partition, n, `has chain ${hex(output.chain)}, and what is booked is continued by ${hex(expected)}: ${chainRemedy}`);
+}
+
+const chainRemedy = 'two histories of this partition exist; "flowledger audit" shows which replica the ledger agrees with';
+
+export function fault(code: LedgerFault['code'], partition: number, n: number, what: string): LedgerFault {
+  return { code, partition, n, message: `partition ${partition}, output n ${n} ${what}` };
+}
+
+export function equal(a: Uint8Array, b: Uint8Array): boolean {
+  return Buffer.compare(a, b) === 0;
+}
+
+function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString('hex');
+}
