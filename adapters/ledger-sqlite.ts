@@ -109,7 +109,7 @@ class SqliteLedger implements Ledger {
     const book: Book = {
       partition,
       n: Number(row['n']),
-      chain: row['chain'] as Uint8Array,
+      chain: Buffer.from(row['chain'] as Uint8Array),
       closeN,
       windowEndMs: Number(row['window_end_ms']),
       watermarkMs: Number(row['watermark_ms']),

@@ -32,7 +32,7 @@ export interface Book {
   readonly partition: number;
   /** Of the last output booked; 0 before the first. */
   n: number;
-  /** 16 octets; zeros before the first. */
+  /** 16 octets in a Buffer, which the codec wants; zeros before the first. */
   chain: Uint8Array;
   /** n of the last WindowClose; 0 before the first. */
   closeN: number;
@@ -77,7 +77,7 @@ export function newBook(partition: number): Book {
   return {
     partition,
     n: 0,
-    chain: new Uint8Array(16),
+    chain: Buffer.alloc(16),
     closeN: 0,
     windowEndMs: 0,
     watermarkMs: 0,
