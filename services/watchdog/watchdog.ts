@@ -1,0 +1,227 @@
+/**
+ * The watchdog: listens to health and elections, and writes an election where core says that one is due.
+ * Several may run: each reads back what it and the others wrote, and of two elections with one epoch the last counts.
+ */
+import { type Clock, type Fetched, type Log, LogFault, type Logger, type LogReader, type LogWriter } from '../../adapters/ports.ts';
+import { decide, type Proposal, type Reason } from '../../core/elect/decide.ts';
+import { Elections } from '../../core/elect/elections.ts';
+import { Hearing } from '../../core/elect/hearing.ts';
+import { electionCodec, healthCodec, UndecodableRecord } from '../../schemas/codec.ts';
+import { topics } from '../../schemas/topics.ts';
+import type { Health } from '../../schemas/types.ts';
+import type { WatchdogConfig } from './config.ts';
+
+/** Health records that are read at the start, so that the feed's n is known at once: some seconds' worth. */
+const backlogRecords = 500;
+const pollMs = 100;
+const decideIntervalMs = 50;
+const healthIntervalMs = 250;
+const retryMs = 250;
+/** An election that is not read back by then was not written, whatever the client said. */
+const readBackWithinMs = 1_000;
+
+export type WatchdogSettings = Pick<WatchdogConfig, 'id' | 'silent_after' | 'stalled_after' | 'suspicion_quorum'>;
+
+export interface WatchdogParts {
+  readonly log: Log;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly settings: WatchdogSettings;
+}
+
+export class Watchdog {
+  readonly hearing = new Hearing();
+  readonly elections = new Elections();
+  /** Elections that this watchdog wrote and read back, by reason. */
+  readonly elected = new Map<Reason, number>();
+  undecodable = 0;
+  readonly #parts: WatchdogParts;
+  readonly #incarnation: string;
+  readonly #startedMs: number;
+  readonly #written = new Map<number, { readonly proposal: Proposal; readonly atMs: number }>();
+  #writer: LogWriter;
+  #partitions = 0;
+  #electionsRead = false;
+  /** Since when health is read without a break, up to its end. */
+  #listeningSinceMs: number | null = null;
+  #answeredMs = 0;
+  #decidedMs = 0;
+  #healthMs = 0;
+  #healthUnderWay = false;
+  #problem = 'not connected to the broker yet: see kafka.brokers';
+  #stopping = false;
+
+  constructor(parts: WatchdogParts) {
+    this.#parts = parts;
+    this.#incarnation = parts.clock.unique();
+    this.#startedMs = parts.clock.now();
+    this.#writer = parts.log.writer();
+  }
+
+  get partitions(): number {
+    return this.#partitions;
+  }
+
+  readiness(): { ready: boolean; reasons: string[] } {
+    const reasons: string[] = [];
+    if (this.#stopping) reasons.push('stopping');
+    else if (this.#problem) reasons.push(this.#problem);
+    else if (!this.#electionsRead) reasons.push('reading the elections so far');
+    return { ready: reasons.length === 0, reasons };
+  }
+
+  /** Until the signal is aborted. @throws UnknownSchema when a record was written by a newer version. */
+  async run(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      const reader = this.#parts.log.reader('committed');
+      try {
+        await this.#place(reader);
+        while (!signal.aborted) {
+          this.#take(await reader.poll(pollMs));
+          this.#act();
+        }
+      } catch (error) {
+        if (!(error instanceof LogFault)) throw error;
+        this.#stopListening(error);
+        this.#sayHealth();
+        await this.#parts.clock.sleep(retryMs, signal);
+      } finally {
+        await reader.close();
+      }
+    }
+    this.#stopping = true;
+    await this.#writeHealth().catch(() => undefined);
+    await this.#writer.close();
+  }
+
+  /** Elections from their start; health from its end less a bit. */
+  async #place(reader: LogReader): Promise<void> {
+    const { log } = this.#parts;
+    this.#partitions = await log.partitionCount(topics.nars.name);
+    const elections = await log.bounds(topics.elections.name, 0);
+    const health = await log.bounds(topics.health.name, 0);
+    reader.assign(topics.elections.name, 0, elections.startOffset);
+    reader.assign(topics.health.name, 0, Math.max(health.startOffset, health.endOffset - backlogRecords));
+    this.#electionsRead = false;
+  }
+
+  #stopListening(fault: LogFault): void {
+    if (this.#listeningSinceMs !== null) this.#parts.logger.warn({ fault: fault.kind }, `no listening, so no election: ${fault.message}`);
+    this.#listeningSinceMs = null;
+    this.#problem = `the broker does not answer (${fault.message}): see kafka.brokers`;
+  }
+
+  #take(fetched: readonly Fetched[]): void {
+    const nowMs = this.#parts.clock.now();
+    // Whoever got no answer for a while, because the broker hung or this process was stopped, has not listened.
+    if (nowMs - this.#answeredMs > this.#parts.settings.silent_after / 2) this.#listeningSinceMs = null;
+    for (const part of fetched) {
+      const atEnd = part.nextOffset >= part.endOffset;
+      if (part.topic === topics.elections.name) {
+        this.#takeElections(part, nowMs);
+        if (atEnd) this.#electionsRead = true;
+      } else {
+        this.#takeHealth(part, nowMs);
+        this.#answeredMs = nowMs;
+        if (atEnd) this.#listeningSinceMs ??= nowMs;
+      }
+    }
+    if (this.#listeningSinceMs !== null) this.#problem = '';
+  }
+
+  #takeElections(part: Fetched, nowMs: number): void {
+    for (const record of part.records) {
+      const election = record.value && this.#decoded(() => electionCodec.decode(record.value!));
+      if (!election || !this.elections.apply(election, Math.min(nowMs, record.appendedMs))) continue;
+      const { partition, epoch, leader, previous, reason, evidence } = election;
+      const own = this.#written.get(partition);
+      if (own && epoch >= own.proposal.epoch) this.#written.delete(partition);
+      if (election.watchdog !== this.#parts.settings.id || own?.proposal.epoch !== epoch) continue;
+      this.elected.set(own.proposal.reason, (this.elected.get(own.proposal.reason) ?? 0) + 1);
+      this.#parts.logger.warn({ partition, epoch, leader, previous, reason }, `elected: ${evidence}`);
+    }
+  }
+
+  /** Of records that are read late the age shows against the newest, both by the broker's clock. */
+  #takeHealth(part: Fetched, nowMs: number): void {
+    const newestMs = part.records.at(-1)?.appendedMs ?? 0;
+    for (const record of part.records) {
+      const health = record.value && this.#decoded(() => healthCodec.decode(record.value!));
+      if (health) this.hearing.hear(health, nowMs - Math.max(0, newestMs - record.appendedMs));
+    }
+  }
+
+  #decoded<T>(decode: () => T): T | null {
+    try {
+      return decode();
+    } catch (error) {
+      if (!(error instanceof UndecodableRecord)) throw error;
+      this.undecodable++;
+      return null;
+    }
+  }
+
+  #act(): void {
+    const nowMs = this.#parts.clock.now();
+    if (this.#electionsRead && nowMs - this.#decidedMs >= decideIntervalMs) {
+      this.#decidedMs = nowMs;
+      for (const proposal of this.#decide(nowMs)) void this.#elect(proposal);
+    }
+    this.#sayHealth();
+  }
+
+  #decide(nowMs: number): Proposal[] {
+    const { settings } = this.#parts;
+    const { hearing, elections } = this;
+    const heard = { partitions: this.#partitions, hearing, elections, listeningSinceMs: this.#listeningSinceMs };
+    const options = { silentAfterMs: settings.silent_after, stalledAfterMs: settings.stalled_after, suspicionQuorum: settings.suspicion_quorum };
+    return decide(heard, options, nowMs).filter(({ partition }) => {
+      const written = this.#written.get(partition);
+      return !written || nowMs - written.atMs > readBackWithinMs;
+    });
+  }
+
+  async #elect(proposal: Proposal): Promise<void> {
+    const { clock, settings, logger } = this.#parts;
+    const { partition } = proposal;
+    const atMs = clock.now();
+    this.#written.set(partition, { proposal, atMs });
+    const value = electionCodec.encode({ ...proposal, watchdog: settings.id, at_ms: atMs });
+    try {
+      await this.#writer.append(topics.elections.name, 0, [{ key: Buffer.from(String(partition)), value }]);
+    } catch (error) {
+      logger.warn({ partition, epoch: proposal.epoch }, `the election may not have been written: ${(error as Error).message}`);
+    }
+  }
+
+  /** One at a time, and nobody waits for it: a slow broker must not keep the watchdog from listening. */
+  #sayHealth(): void {
+    const nowMs = this.#parts.clock.now();
+    if (this.#healthUnderWay || nowMs - this.#healthMs < healthIntervalMs) return;
+    this.#healthMs = nowMs;
+    this.#healthUnderWay = true;
+    const done = () => {
+      this.#healthUnderWay = false;
+    };
+    this.#writeHealth().then(done, done);
+  }
+
+  async #writeHealth(): Promise<void> {
+    const { ready, reasons } = this.readiness();
+    const health: Health = {
+      role: 'watchdog',
+      id: this.#parts.settings.id,
+      incarnation: this.#incarnation,
+      at_ms: this.#parts.clock.now(),
+      started_ms: this.#startedMs,
+      ready,
+      stopping: this.#stopping,
+      reasons,
+      partitions: [],
+      suspicions: [],
+      copy: null,
+    };
+    const message = { key: Buffer.from(`watchdog/${health.id}`), value: healthCodec.encode(health) };
+    await this.#writer.append(topics.health.name, 0, [message]);
+  }
+}
