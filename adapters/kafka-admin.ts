@@ -1,6 +1,8 @@
 /** The administration of topics: what `topics`, `up` and the tests' broker need, and no service loop does. */
-import kafkajs, { type Admin, type Kafka } from 'kafkajs';
-import { type KafkaSettings, openClient } from './kafka/client.ts';
+import kafkajs, { type Admin } from 'kafkajs';
+import { writeAddress } from './config-values.ts';
+import { openClient } from './kafka/client.ts';
+import type { KafkaConfig } from './kafka.ts';
 import type { Logger } from './ports.ts';
 
 /** A topic as the broker has it. */
@@ -26,14 +28,18 @@ const setOnTopic = 1;
 /** Names are those of schemas/topics.ts; the prefix is put on and taken off here. */
 export class KafkaAdmin {
   readonly #prefix: string;
-  readonly #client: Kafka;
   readonly #admin: Admin;
   #connecting: Promise<void> | null = null;
 
-  constructor(settings: KafkaSettings, logger: Logger) {
-    this.#prefix = settings.topicPrefix;
-    this.#client = openClient(settings, logger);
-    this.#admin = this.#client.admin({ retry: { initialRetryTime: 100, retries: 5 } });
+  constructor(config: KafkaConfig, logger: Logger) {
+    this.#prefix = config.topic_prefix;
+    const settings = {
+      brokers: config.brokers.map(writeAddress),
+      clientId: config.client_id,
+      topicPrefix: config.topic_prefix,
+      requestTimeoutMs: config.request_timeout,
+    };
+    this.#admin = openClient(settings, logger).admin({ retry: { initialRetryTime: 100, retries: 5 } });
   }
 
   /** Whether a broker answers a metadata request. */

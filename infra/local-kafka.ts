@@ -6,6 +6,7 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import type { Address } from '../adapters/config-values.ts';
 import { KafkaAdmin } from '../adapters/kafka-admin.ts';
 import { killProcess, lastLines, startProcess, stopProcess } from './processes.ts';
 
@@ -91,6 +92,8 @@ export interface KafkaOptions {
   /** 0 or nothing: a free port. */
   readonly port?: number;
   readonly controllerPort?: number;
+  /** What clients are told to connect to, where something stands in between. */
+  readonly advertisedPort?: number;
   /** True: the broker outlives this process. */
   readonly detached?: boolean;
   readonly progress?: Progress;
@@ -112,12 +115,13 @@ export interface LocalKafka {
 export async function startKafka(options: KafkaOptions): Promise<LocalKafka> {
   const libs = await installKafka(options.progress);
   const { dir, port = await freePort(), controllerPort = await freePort(), detached = false } = options;
+  const advertisedPort = options.advertisedPort ?? port;
   await requireFreePort(port, 'the local Kafka');
   await requireFreePort(controllerPort, "the local Kafka's controller");
   const logFile = join(dir, 'kafka.log');
   const settings = join(dir, 'server.properties');
   mkdirSync(dir, { recursive: true });
-  writeFileSync(settings, serverProperties(dir, port, controllerPort));
+  writeFileSync(settings, serverProperties(dir, port, controllerPort, advertisedPort));
   const classPath = join(libs, '*');
   if (!existsSync(join(dir, 'data', 'meta.properties'))) {
     const clusterId = randomBytes(16).toString('base64url').replace(/^-/, 'A');
@@ -140,7 +144,7 @@ export async function startKafka(options: KafkaOptions): Promise<LocalKafka> {
     ended = true;
   });
   const broker = `127.0.0.1:${port}`;
-  if (!(await answers(broker, () => ended))) {
+  if (!(await answers({ host: '127.0.0.1', port }, () => ended))) {
     if (!ended) await killProcess(child.pid);
     throw new Error(`Kafka did not start on ${broker}; the end of ${logFile}:\n${lastLines(logFile, 15)}`);
   }
@@ -155,15 +159,17 @@ export async function startKafka(options: KafkaOptions): Promise<LocalKafka> {
 }
 
 /** Whether a broker answers there within the time given. */
-export async function answers(broker: string, giveUp: () => boolean, withinMs = 60_000): Promise<boolean> {
-  const settings = { brokers: [broker], clientId: 'flowledger-probe', topicPrefix: '', requestTimeoutMs: 2000 };
+export async function answers(broker: Address, giveUp: () => boolean, withinMs = 60_000): Promise<boolean> {
+  const config = { brokers: [broker], client_id: 'flowledger-probe', topic_prefix: '', request_timeout: 2000 };
   const silent = { debug() {}, info() {}, warn() {}, error() {} };
-  for (const end = Date.now() + withinMs; Date.now() < end && !giveUp(); await delay(100)) {
-    const admin = new KafkaAdmin(settings, silent);
+  const end = Date.now() + withinMs;
+  do {
+    const admin = new KafkaAdmin(config, silent);
     const reached = await admin.reachable();
     await admin.close();
     if (reached) return true;
-  }
+    await delay(100);
+  } while (Date.now() < end && !giveUp());
   return false;
 }
 
@@ -204,13 +210,13 @@ const brokerOptions = [
 ];
 
 /** Every setting that is not the broker's default has its reason. */
-function serverProperties(dir: string, port: number, controllerPort: number): string {
+function serverProperties(dir: string, port: number, controllerPort: number, advertisedPort: number): string {
   return `# Written at every start by infra/local-kafka.ts.
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:${controllerPort}
 listeners=PLAINTEXT://127.0.0.1:${port},CONTROLLER://127.0.0.1:${controllerPort}
-advertised.listeners=PLAINTEXT://127.0.0.1:${port}
+advertised.listeners=PLAINTEXT://127.0.0.1:${advertisedPort}
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT

@@ -44,22 +44,28 @@ function killWhenGone(parent: number, pid: number): void {
 
 interface Identity {
   readonly pid: number;
-  /** Tells this process from a later one with the same number. */
+  /** With the boot, tells this process from a later one with the same number. */
   readonly started: string;
+  readonly boot: string;
+}
+
+function bootId(): string {
+  const file = '/proc/sys/kernel/random/boot_id';
+  return existsSync(file) ? readFileSync(file, 'utf8').trim() : '';
 }
 
 /** Notes a running process in a file. */
 export function writePidFile(file: string, pid: number): void {
   mkdirSync(dirname(file), { recursive: true });
-  writeFileSync(file, `${JSON.stringify({ pid, started: startOf(pid) } satisfies Identity)}\n`);
+  writeFileSync(file, `${JSON.stringify({ pid, started: startOf(pid), boot: bootId() } satisfies Identity)}\n`);
 }
 
 /** The process that the file notes, when it still runs. */
 export function readPidFile(file: string): number | undefined {
   if (!existsSync(file)) return undefined;
   try {
-    const { pid, started } = JSON.parse(readFileSync(file, 'utf8')) as Identity;
-    return typeof pid === 'number' && started !== '' && startOf(pid) === started ? pid : undefined;
+    const { pid, started, boot } = JSON.parse(readFileSync(file, 'utf8')) as Identity;
+    return started !== '' && boot === bootId() && startOf(pid) === started ? pid : undefined;
   } catch {
     // A file that was half written notes nothing that could safely be stopped.
     return undefined;
@@ -98,13 +104,13 @@ function signal(pid: number, name: NodeJS.Signals): void {
   }
 }
 
-/** When a process started, in the system's own terms, with its command; '' when it does not run (a zombie does not). */
+/** When a process started, in the system's own terms; '' when it does not run (a zombie does not). */
 function startOf(pid: number): string {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
     const [state, ...fields] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
     if (state === 'Z' || state === 'X') return '';
-    return `${fields[18]} ${readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ').trim()}`;
+    return fields[18] ?? '';
   } catch {
     // No such process, or no /proc on this system: then whether it runs is all that can be told.
     return existsSync('/proc/self/stat') || !runs(pid) ? '' : 'running';
