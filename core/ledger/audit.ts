@@ -211,7 +211,9 @@ function findWaiting(facts: AuditFacts): string[] {
   const accounting = health.records.filter((record) => record.role === 'accounting' && isLive(record, health.nowMs));
   return [
     ...copies(health).flatMap(({ record, copy }) => waitingInCopy(record, copy, health.nowMs)),
-    ...partitions.flatMap((account) => waitingInPartition(account, health)),
+    ...partitionNumbers(facts).flatMap((partition) =>
+      waitingInPartition(partition, partitions.find((account) => account.partition === partition)?.n ?? 0, health),
+    ),
     ...(accounting.length === 0 ? ['accounting is not running'] : []),
     ...open,
   ];
@@ -233,8 +235,13 @@ function waitingInCopy(record: Health, copy: LocalCopy, nowMs: number): string[]
   return unfolded > 0 && !record.stopping ? [`${who}: ${unfolded} flows are acknowledged by neither aggregator`] : [];
 }
 
-function waitingInPartition(account: PartitionAccount, health: HealthFacts): string[] {
-  const { partition } = account;
+/** Those of the ledger, and those that the aggregators have and the ledger has nothing of yet. */
+function partitionNumbers({ partitions, health }: AuditFacts): number[] {
+  const folded = health.records.filter(({ role }) => role === 'aggregator').flatMap((record) => record.partitions.map(({ partition }) => partition));
+  return [...new Set([...partitions.map(({ partition }) => partition), ...folded])].sort((a, b) => a - b);
+}
+
+function waitingInPartition(partition: number, bookedN: number, health: HealthFacts): string[] {
   const replicas = health.records
     .filter((record) => record.role === 'aggregator' && isLive(record, health.nowMs))
     .flatMap((record) => record.partitions.filter((state) => state.partition === partition && state.state !== 'stopped'));
@@ -244,7 +251,7 @@ function waitingInPartition(account: PartitionAccount, health: HealthFacts): str
   const unfolded = furthest.end_offset - furthest.next_offset;
   if (unfolded > 0) found.push(`partition ${partition}: ${unfolded} records are not folded yet`);
   if (furthest.open_flows > 0) found.push(`partition ${partition}: ${furthest.open_flows} flows in windows that the aggregators have open`);
-  const unbooked = Math.max(...replicas.map((state) => state.n)) - account.n;
+  const unbooked = Math.max(...replicas.map((state) => state.n)) - bookedN;
   if (unbooked > 0) found.push(`partition ${partition}: ${unbooked} outputs are not booked yet`);
   return found;
 }
