@@ -31,7 +31,8 @@ export class KafkaAdmin {
   readonly #admin: Admin;
   #connecting: Promise<void> | null = null;
 
-  constructor(config: KafkaConfig, logger: Logger) {
+  /** With `retries` 0 the first refusal is the answer. */
+  constructor(config: KafkaConfig, logger: Logger, retries = 5) {
     this.#prefix = config.topic_prefix;
     const settings = {
       brokers: config.brokers.map(writeAddress),
@@ -39,7 +40,7 @@ export class KafkaAdmin {
       topicPrefix: config.topic_prefix,
       requestTimeoutMs: config.request_timeout,
     };
-    this.#admin = openClient(settings, logger).admin({ retry: { initialRetryTime: 100, retries: 5 } });
+    this.#admin = openClient(settings, logger).admin({ retry: { initialRetryTime: 100, retries } });
   }
 
   /** Whether a broker answers a metadata request. */

@@ -164,7 +164,7 @@ export async function answers(broker: Address, giveUp: () => boolean, withinMs =
   const silent = { debug() {}, info() {}, warn() {}, error() {} };
   const end = Date.now() + withinMs;
   do {
-    const admin = new KafkaAdmin(config, silent);
+    const admin = new KafkaAdmin(config, silent, 0);
     const reached = await admin.reachable();
     await admin.close();
     if (reached) return true;
