@@ -24,6 +24,8 @@ export interface CutBatch {
   readonly watermarkMs: number;
   /** NARs in it, and NARs that it reports lost. */
   readonly nars: number;
+  /** Of these, those that it reports lost. */
+  readonly lost: number;
   readonly value: Uint8Array;
   /** Its tombstone, encoded. */
   readonly totals: Uint8Array;
@@ -75,6 +77,8 @@ export class Batcher {
   #cutBytes = 0;
   #refusing: LossReason | null = null;
   #now = 0;
+  /** NARs that were counted as lost on arrival. */
+  refusedNars = 0;
 
   constructor(options: BatcherOptions) {
     this.#options = options;
@@ -176,6 +180,7 @@ export class Batcher {
       batch.size += exporterBytesMax;
     }
     open.loss.nars++;
+    this.refusedNars++;
     if (open.bytes > Number.MAX_SAFE_INTEGER - nar.bytes || open.packets > Number.MAX_SAFE_INTEGER - nar.packets) settleLoss(open);
     open.bytes += nar.bytes;
     open.packets += nar.packets;
@@ -240,7 +245,8 @@ export function cutBatch(batch: NarBatch): CutBatch {
   if (value.length >= messageBytesMax) throw new Error(`a batch of ${batch.nars.length} NARs has ${value.length} bytes`);
   const totals = narBatchCodec.encode(tombstone(batch, 'released'));
   const { partition, sequence, goodbye, watermark_ms: watermarkMs } = batch;
-  return { partition, sequence, goodbye, watermarkMs, nars: batch.nars.length + lostNars(batch.losses), value, totals };
+  const lost = lostNars(batch.losses);
+  return { partition, sequence, goodbye, watermarkMs, nars: batch.nars.length + lost, lost, value, totals };
 }
 
 /** The same batch with its NARs refused: what is stored of it is the Loss. */

@@ -180,8 +180,7 @@ export class Ledger {
     });
     this.bytes[place] += size;
     if (place === 'store' && cached) this.#cachedBytes += batch.value.length;
-    if (batch.goodbye) stream.closed = true;
-    else stream.closed = false;
+    stream.closed = batch.goodbye;
     stream.changedMs = nowMs;
   }
 
@@ -191,10 +190,16 @@ export class Ledger {
     entry: { sequence: number; nars: number; valueSize: number; totalsSize: number; watermarkMs: number; released: boolean },
     nowMs: number,
   ): void {
-    for (let lost = stream.last + 1; lost < entry.sequence; lost++)
-      this.#addFound(stream, { ...entry, sequence: lost, nars: 0, valueSize: 0, totalsSize: 0 }, 'gone');
+    this.foundGone(stream, entry.sequence - 1);
     this.#addFound(stream, entry, entry.released ? 'released' : 'store');
     stream.changedMs = nowMs;
+  }
+
+  /** The store numbered up to here, and no longer has the batches. */
+  foundGone(stream: Stream, through: number): void {
+    while (stream.last < through) {
+      this.#addFound(stream, { sequence: stream.last + 1, nars: 0, valueSize: 0, totalsSize: 0, watermarkMs: 0 }, 'gone');
+    }
   }
 
   #addFound(

@@ -1,0 +1,41 @@
+/** The collector as a process: its parts, and how they are put together. */
+import { systemClock } from '../../adapters/clock.ts';
+import { serveHttp } from '../../adapters/http.ts';
+import { openKafka } from '../../adapters/kafka.ts';
+import { openLogger } from '../../adapters/logger.ts';
+import { Metrics } from '../../adapters/metrics.ts';
+import { openRedisStore } from '../../adapters/redis-store.ts';
+import { receiveUdp, type UdpReceiver } from '../../adapters/udp.ts';
+import type { Config } from '../config.ts';
+import { Collector } from './collector.ts';
+import { registerMetrics } from './metrics.ts';
+
+/** Resolves after a graceful stop. @throws Error when an address cannot be listened on. */
+export async function runCollector(config: Config, signal: AbortSignal): Promise<void> {
+  const clock = systemClock;
+  const logger = openLogger(`collector ${config.collector.name}`, config.log.level);
+  const { name, store_max: bytesMax, listen, receive_buffer: receiveBuffer } = config.collector;
+  const log = openKafka(config.kafka, logger, clock);
+  const store = openRedisStore({ url: config.redis.url, keyPrefix: config.redis.key_prefix, collector: name, bytesMax, logger });
+  const collector = new Collector({ config: config.collector, partitions: config.topics.partitions, log, store, clock, logger });
+  const metrics = new Metrics();
+  let udp: UdpReceiver | null = null;
+  registerMetrics(metrics, collector, () => udp);
+  const http = await serveHttp({ ...config.collector.http, metrics, readiness: () => collector.readiness() });
+  try {
+    udp = await receiveUdp({ listen, receiveBuffer, clock, logger, receive: (datagrams) => collector.receive(datagrams) });
+    logger.info({ listen: udp.addresses, http: http.port }, 'collecting');
+    // The sockets are closed before the last flush, so that what was received is all in it.
+    const stopped = new AbortController();
+    const stop = () => void udp?.close().then(() => stopped.abort());
+    if (signal.aborted) stop();
+    else signal.addEventListener('abort', stop, { once: true });
+    await collector.run(stopped.signal);
+    logger.info({}, 'stopped');
+  } finally {
+    await udp?.close();
+    await http.close();
+    await store.close();
+    await log.close();
+  }
+}
