@@ -1,11 +1,18 @@
-/** Columns for a terminal: as wide as their widest cell, figures to the right. */
-export function table(head: readonly string[], rows: readonly (readonly (string | number | null)[])[]): string {
-  const cells = [
-    head,
-    ...rows.map((row) => row.map((cell) => (cell === null ? '-' : typeof cell === 'number' ? cell.toLocaleString('en-US') : cell))),
-  ];
-  const widths = head.map((_, column) => Math.max(...cells.map((row) => (row[column] ?? '').length)));
-  const numeric = head.map((_, column) => rows.some((row) => typeof row[column] === 'number'));
-  const pad = (cell: string, column: number) => (numeric[column] ? cell.padStart(widths[column] ?? 0) : cell.padEnd(widths[column] ?? 0));
-  return cells.map((row) => `${row.map(pad).join('  ').trimEnd()}\n`).join('');
+/** Tables for a terminal: columns as wide as their widest cell, figures to the right and grouped by thousands. */
+
+export interface Column {
+  readonly title: string;
+  readonly figures?: boolean;
+}
+
+export function renderTable(columns: readonly Column[], rows: readonly (readonly string[])[]): string {
+  const lines = [columns.map(({ title }) => title), ...rows];
+  const widths = columns.map((_, at) => lines.reduce((width, line) => Math.max(width, line[at]?.length ?? 0), 0));
+  const pad = (cell: string, at: number) => (columns[at]?.figures ? cell.padStart(widths[at] ?? 0) : cell.padEnd(widths[at] ?? 0));
+  return lines.map((line) => `${line.map(pad).join('  ').trimEnd()}\n`).join('');
+}
+
+/** 1234567 as 1,234,567; what is no whole number stays as it is. */
+export function grouped(value: bigint | number | string): string {
+  return String(value).replace(/^-?\d+$/, (digits) => digits.replace(/\B(?=(\d{3})+$)/g, ','));
 }

@@ -128,13 +128,13 @@ describe('points in time', () => {
   });
 });
 
-test('tables have figures to the right, grouped by thousands', () => {
-  const table = renderTable(
-    [{ title: 'who' }, { title: 'bytes', figures: true }],
-    [
-      ['acme', grouped(1234567n)],
-      ['x', grouped(-123)],
-    ],
-  );
-  expect(table).toBe('who       bytes\nacme  1,234,567\nx          -123\n');
+test('tables have figures to the right, exact and grouped by thousands', () => {
+  const rows = [
+    ['acme', grouped(2n ** 53n + 1n)],
+    ['x', grouped(-123)],
+  ];
+  expect(renderTable([{ title: 'who' }, { title: 'bytes', figures: true }], rows)).toBe(`who                   bytes
+acme  9,007,199,254,740,993
+x                      -123
+`);
 });
