@@ -1,0 +1,222 @@
+/** The Kafka adapter against a real broker: what it promises its callers, and that the client's known defects (K1 ... K10) are guarded. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { systemClock } from '../../adapters/clock.ts';
+import { openKafka } from '../../adapters/kafka.ts';
+import { KafkaAdmin } from '../../adapters/kafka-admin.ts';
+import { type Fetched, type Log, LogFault } from '../../adapters/ports.ts';
+import { freePort, type LocalKafka, startKafka } from '../../infra/local-kafka.ts';
+import { quiet, readAll } from './reading.ts';
+import { endTxnKey, produceKey, ResponseProxy } from './response-proxy.ts';
+
+const minute = 60_000;
+const text = (value: string) => ({ key: null, value: Buffer.from(value) });
+const values = (records: readonly { value: Buffer | null }[]) => records.map(({ value }) => value?.toString());
+
+let dir: string;
+let proxy: ResponseProxy;
+let kafka: LocalKafka;
+let admin: KafkaAdmin;
+let log: Log;
+let topics = 0;
+
+beforeAll(async () => {
+  dir = mkdtempSync(join(tmpdir(), 'flowledger-kafka-'));
+  proxy = await ResponseProxy.open();
+  kafka = await startKafkaBehind(proxy);
+  const config = { brokers: [{ host: '127.0.0.1', port: proxy.port }], client_id: 'test', topic_prefix: 'test.', request_timeout: 500 };
+  admin = new KafkaAdmin(config, quiet);
+  log = openKafka(config, quiet, systemClock);
+}, 3 * minute);
+
+afterAll(async () => {
+  await log?.close();
+  await admin?.close();
+  await proxy?.close();
+  await kafka?.stop();
+  rmSync(dir, { recursive: true, force: true });
+}, minute);
+
+/** The broker's port is known only once it runs, but its readiness is asked through the advertised one. */
+async function startKafkaBehind(front: ResponseProxy): Promise<LocalKafka> {
+  const port = await freePort();
+  front.relayTo(port);
+  return startKafka({ dir, port, advertisedPort: front.port });
+}
+
+async function newTopic(partitions = 1): Promise<string> {
+  const name = `t${++topics}`;
+  await admin.create([{ name, partitions, replication: 1, settings: { 'message.timestamp.type': 'LogAppendTime' } }]);
+  return name;
+}
+
+async function faultOf(promise: Promise<unknown>): Promise<LogFault> {
+  const fault = await promise.then(
+    () => null,
+    (error) => error,
+  );
+  expect(fault).toBeInstanceOf(LogFault);
+  return fault;
+}
+
+describe('reading by position', () => {
+  test('records come with offset, key, value and the append time, and the end of the log is known', async () => {
+    const topic = await newTopic(2);
+    const writer = log.writer();
+    const before = Date.now();
+    expect(await writer.append(topic, 1, [{ key: Buffer.from('k'), value: Buffer.from('one') }, text('two')])).toBe(0);
+    const reader = log.reader('raw');
+    reader.assign(topic, 0, 0);
+    reader.assign(topic, 1, 1);
+    const fetched: Fetched[] = [];
+    for (const end = Date.now() + 5000; !fetched.some(({ records }) => records.length > 0) && Date.now() < end; )
+      fetched.push(...(await reader.poll(500)));
+    const part = fetched.find(({ records }) => records.length > 0);
+    expect(part).toMatchObject({ topic, partition: 1, nextOffset: 2, endOffset: 2, startOffset: 0 });
+    expect(part?.records[0]).toMatchObject({ offset: 1, key: null, marker: null });
+    expect(part?.records[0]?.appendedMs).toBeGreaterThanOrEqual(before - 1000);
+    await Promise.all([reader.close(), writer.close()]);
+  });
+
+  test('an offset beyond the log is a fault that names the partition, and what was read of the others is not lost', async () => {
+    const topic = await newTopic(2);
+    const writer = log.writer();
+    await writer.append(topic, 0, [text('kept')]);
+    const reader = log.reader('raw');
+    reader.assign(topic, 0, 0);
+    reader.assign(topic, 1, 99);
+    const seen: (string | undefined)[] = [];
+    let fault: LogFault | null = null;
+    for (let i = 0; i < 20 && !(fault && seen.length); i++) {
+      const fetched = await reader.poll(200).catch((error) => {
+        fault = error;
+        return [];
+      });
+      for (const { records } of fetched) seen.push(...values(records));
+    }
+    expect(seen).toEqual(['kept']);
+    expect(fault).toMatchObject({ kind: 'out_of_range', at: { topic, partition: 1 } });
+    await Promise.all([reader.close(), writer.close()]);
+  });
+
+  test('a topic that does not exist is missing, and one that was re-created has another id', async () => {
+    expect((await faultOf(log.topicId('nowhere'))).kind).toBe('missing');
+    const topic = await newTopic(3);
+    expect(await log.topicId(topic)).toMatch(/^[0-9a-f]{32}$/);
+    expect(await log.topicId(topic)).not.toBe(await log.topicId(await newTopic()));
+    expect(await log.partitionCount(topic)).toBe(3);
+  });
+
+  test('a noted position is what comes back', async () => {
+    const topic = await newTopic(2);
+    await log.commitOffset('group', topic, 1, 42);
+    expect(await log.committedOffset('group', topic, 1)).toBe(42);
+    expect(await log.committedOffset('group', topic, 0)).toBe(-1);
+  });
+});
+
+describe('guards', () => {
+  test('K1: after a send whose answer was lost, a batch of the same size is appended, not taken for a repeat', async () => {
+    const topic = await newTopic();
+    const writer = log.writer();
+    await writer.append(topic, 0, [text('before')]);
+    const swallowed = proxy.swallowed;
+    proxy.swallow = produceKey;
+    const fault = await faultOf(writer.append(topic, 0, [text('lost answer')]));
+    proxy.swallow = null;
+    expect(fault.kind).toBe('unknown');
+    expect(proxy.swallowed).toBeGreaterThan(swallowed);
+    await writer.append(topic, 0, [text('after')]);
+    const read = values(await readAll(log, topic, 0, 'raw'));
+    expect(read.slice(0, 2)).toEqual(['before', 'lost answer']);
+    expect(read.at(-1)).toBe('after');
+    await writer.close();
+  }, 60_000);
+
+  test('K4: appends to one partition are carried out in the order of the calls', async () => {
+    const topic = await newTopic();
+    const writer = log.writer();
+    const words = Array.from({ length: 50 }, (_, i) => `${i}`);
+    await Promise.all(words.map((word) => writer.append(topic, 0, [text(word)])));
+    expect(values(await readAll(log, topic, 0, 'raw'))).toEqual(words);
+    await writer.close();
+  });
+
+  test('K5: a broker that does not answer is a fault in bounded time, and afterwards the writer works again', async () => {
+    const topic = await newTopic();
+    const writer = log.writer();
+    process.kill(kafka.pid, 'SIGSTOP');
+    const fault = await faultOf(writer.append(topic, 0, [text('frozen')]));
+    process.kill(kafka.pid, 'SIGCONT');
+    expect(['unavailable', 'unknown']).toContain(fault.kind);
+    await writer.append(topic, 0, [text('thawed')]);
+    expect(values(await readAll(log, topic, 0, 'raw')).at(-1)).toBe('thawed');
+    await writer.close();
+  }, 60_000);
+
+  test('K6: a transaction whose commit was not answered is never used again, and the next writer completes or aborts it', async () => {
+    const topic = await newTopic();
+    const writer = log.transactionalWriter('k6');
+    await writer.open();
+    await writer.commit(topic, 0, [text('one')]);
+    proxy.swallow = endTxnKey;
+    expect((await faultOf(writer.commit(topic, 0, [text('two')]))).kind).toBe('unknown');
+    proxy.swallow = null;
+    expect((await faultOf(writer.commit(topic, 0, [text('never')]))).kind).toBe('unknown');
+    const next = log.transactionalWriter('k6');
+    await next.open();
+    await next.commit(topic, 0, [text('three')]);
+    const committed = values(await readAll(log, topic, 0, 'committed'));
+    expect([
+      ['one', 'two', 'three'],
+      ['one', 'three'],
+    ]).toContainEqual(committed);
+    await Promise.all([writer.close(), next.close()]);
+  }, 60_000);
+
+  test('K8: readers of isolation raw see markers and aborted records, readers of isolation committed neither', async () => {
+    const topic = await newTopic();
+    const zombie = log.transactionalWriter('k8');
+    await zombie.open();
+    await zombie.commit(topic, 0, [text('one')]);
+    const heir = log.transactionalWriter('k8');
+    await heir.open();
+    expect((await faultOf(zombie.commit(topic, 0, [text('zombie')]))).kind).toBe('fenced');
+    await heir.commit(topic, 0, [text('two')]);
+    expect(values(await readAll(log, topic, 0, 'committed'))).toEqual(['one', 'two']);
+    const raw = await readAll(log, topic, 0, 'raw');
+    expect(raw.filter(({ marker }) => marker === 'commit')).toHaveLength(2);
+    await Promise.all([zombie.close(), heir.close()]);
+  }, 60_000);
+
+  test('a message larger than the topic takes is refused, and the writer goes on', async () => {
+    const topic = await newTopic();
+    const writer = log.writer();
+    const incompressible = Buffer.from(Array.from({ length: 6_000_000 }, (_, i) => (Math.imul(i, 2654435761) >>> 13) & 0xff));
+    const tooLarge = Buffer.concat([incompressible, Buffer.from(crypto.getRandomValues(new Uint8Array(65_536)))]);
+    const random = Buffer.concat(Array.from({ length: 80 }, () => Buffer.from(crypto.getRandomValues(new Uint8Array(65_536)))));
+    expect((await faultOf(writer.append(topic, 0, [{ key: null, value: Buffer.concat([random, tooLarge]) }]))).kind).toBe('refused');
+    await writer.append(topic, 0, [text('small')]);
+    expect(values(await readAll(log, topic, 0, 'raw'))).toEqual(['small']);
+    await writer.close();
+  }, 60_000);
+
+  test('K10: an idle connection costs next to no CPU', async () => {
+    const reader = log.reader('raw');
+    reader.assign(await newTopic(), 0, 0);
+    await reader.poll(500);
+    let timers = 0;
+    const scheduled = globalThis.setTimeout;
+    globalThis.setTimeout = ((...args: Parameters<typeof setTimeout>) => {
+      if ((args[1] ?? 0) <= 1) timers++;
+      return scheduled(...args);
+    }) as typeof setTimeout;
+    await delay(500);
+    globalThis.setTimeout = scheduled;
+    expect(timers).toBeLessThan(10);
+    await reader.close();
+  });
+});
