@@ -1,0 +1,49 @@
+/**
+ * The audit that never stops: whatever says what chain belongs to an n is compared with all others that said it of the same n.
+ *
+ * What is kept is bounded. A difference that is older than that is found later: a chain digests the whole history, so it differs at every later n.
+ */
+import type { Replica } from '../../schemas/topics.ts';
+import { chainText, sameChain } from './chain.ts';
+
+export type Source = Replica | 'aggregates';
+
+const sources: readonly Source[] = ['a', 'b', 'aggregates'];
+
+/** Two histories of one partition: at least one of them is wrong. */
+export interface Divergence {
+  readonly n: number;
+  readonly between: readonly [Source, Source];
+  /** In hexadecimal, in the same order. */
+  readonly chains: readonly [string, string];
+}
+
+/** Chains kept per source: the lag of one replica behind the other within which the first difference is named. */
+export const comparedOutputsMax = 8192;
+
+export class Comparison {
+  readonly #chains: Readonly<Record<Source, Map<number, Uint8Array>>> = { a: new Map(), b: new Map(), aggregates: new Map() };
+  #divergence: Divergence | null = null;
+
+  /** The first difference that was found. */
+  get divergence(): Divergence | null {
+    return this.#divergence;
+  }
+
+  note(source: Source, n: number, chain: Uint8Array): void {
+    for (const other of sources) {
+      const found = this.#chains[other].get(n);
+      if (!found || sameChain(found, chain)) continue;
+      this.#divergence ??= { n, between: [source, other], chains: [chainText(chain), chainText(found)] };
+    }
+    const own = this.#chains[source];
+    own.set(n, Uint8Array.from(chain));
+    own.delete(n - comparedOutputsMax);
+  }
+}
+
+export function describeDivergence({ n, between, chains }: Divergence): string {
+  const [one, other] = between;
+  if (one === other) return `${one} holds two histories: at n ${n} chain ${chains[0]} and chain ${chains[1]}`;
+  return `${one} and ${other} differ at n ${n}: chain ${chains[0]} and chain ${chains[1]}`;
+}

@@ -1,0 +1,329 @@
+/**
+ * One partition of the feed: copies the elected replica's outputs to topic aggregates, each once, as long as A and B do not differ.
+ *
+ *   starting --writer open, tail read--> active --another feed fenced it--> standby
+ *      ^                                   |                                   |
+ *      +------------ any fault ------------+        n stands still though      |
+ *      +---------------------------------- the leader has n + 1 ---------------+
+ *   any of them --two histories--> held, which only an operator ends
+ *
+ * E1. Only outputs that continue n and chain of the tail are emitted, so a leader with another history is never mixed in.
+ * E2. The tail moves only by what is read back from aggregates: a client's success is not proof, and a second transaction waits for the first.
+ * E3. Chains of A, B and aggregates are compared at equal n, before and after emitting; a difference holds the partition.
+ * E4. After a start nothing is emitted that the other replica's topic could contradict: it is first read up to where it then ended.
+ */
+import { otherReplica, type Replica, replicas } from '../../schemas/topics.ts';
+import type { Output, OutputBlock } from '../../schemas/types.ts';
+import { type Digest, sameChain } from './chain.ts';
+import { Comparison, comparedOutputsMax, type Divergence, describeDivergence } from './comparison.ts';
+import { type AggregatesMessage, messageOf } from './message.ts';
+import { ReplicaOutputs, type Taken } from './replica-outputs.ts';
+import type { Tail } from './tail.ts';
+
+export interface FeedOptions {
+  readonly emit: 'elected' | 'agreed';
+  readonly agreeWithinMs: number;
+  readonly transactionOutputsMax: number;
+  readonly transactionBytesMax: number;
+  readonly standbyAfterMs: number;
+  /** A number in [0, 1): two feeds must not go on in step. */
+  readonly chance: () => number;
+}
+
+/** One transaction: committed or under way, and not read back yet. */
+interface Sent {
+  readonly lastN: number;
+  readonly atMs: number;
+}
+
+export type Phase =
+  | { readonly name: 'starting'; readonly notBeforeMs: number }
+  | { readonly name: 'standby'; readonly waitingSinceMs: number | null }
+  | { readonly name: 'active'; readonly sinceMs: number; readonly sent: Sent | null }
+  | { readonly name: 'held'; readonly divergence: Divergence };
+
+/** What the loop is to do next. */
+export type Step =
+  | { readonly do: 'wait' }
+  /** Throw the writer away, open another one, and only then read the tail of aggregates. */
+  | { readonly do: 'open' }
+  /** Begin to read a replica's topic: at a noted position, or at its start. */
+  | { readonly do: 'place'; readonly replica: Replica; readonly fromStart: boolean }
+  | { readonly do: 'emit'; readonly messages: readonly AggregatesMessage[] };
+
+/** After it a transaction that is not read back is taken for lost. A healthy broker needs some ms. */
+const readBackWithinMs = 5_000;
+const retryFirstMs = 50;
+const retryMaxMs = 5_000;
+/** A feed that was active for so many times its patience was not in a duel. */
+const stableFactor = 10;
+const patienceFactorMax = 16;
+
+export class FeedPartition {
+  readonly partition: number;
+  readonly outputs: Readonly<Record<Replica, ReplicaOutputs>>;
+  emitted = 0;
+  transactions = 0;
+  opened = 0;
+  takeOvers = 0;
+  fencedCount = 0;
+  faults = 0;
+  /** Records of aggregates that came twice, or over a gap. */
+  outOfLine = 0;
+  lastEmissionMs = 0;
+  readonly #options: FeedOptions;
+  readonly #comparison = new Comparison();
+  #phase: Phase = { name: 'starting', notBeforeMs: 0 };
+  #tail: Tail | null = null;
+  #leader: Replica | null = null;
+  #failures = 0;
+  #takingOver = false;
+  #duels = 0;
+  #patienceMs: number;
+  #placeNotBeforeMs = 0;
+
+  constructor(partition: number, options: FeedOptions, digest: Digest) {
+    this.partition = partition;
+    this.#options = options;
+    this.#patienceMs = options.standbyAfterMs;
+    const keptMax = Math.max(1_000, 2 * options.transactionOutputsMax);
+    const outputsOf = (replica: Replica) => new ReplicaOutputs(replica, partition, digest, this.#comparison, keptMax);
+    this.outputs = { a: outputsOf('a'), b: outputsOf('b') };
+  }
+
+  get phase(): Phase {
+    return this.#phase;
+  }
+
+  /** null until aggregates was read for the first time. */
+  get tail(): Tail | null {
+    return this.#tail;
+  }
+
+  get leader(): Replica | null {
+    return this.#leader;
+  }
+
+  /** How long n may stand still before a feed that stands by takes over. */
+  get patienceMs(): number {
+    return this.#patienceMs;
+  }
+
+  elect(leader: Replica | null): void {
+    this.#leader = leader;
+  }
+
+  take(replica: Replica, block: OutputBlock, offset: number, nowMs: number): Taken {
+    if (!this.#tail) return 'paused';
+    const taken = this.outputs[replica].take(block, { offset, tail: this.#tail, nowMs });
+    this.#holdIfDiverged();
+    return taken;
+  }
+
+  /** What to do now. Whoever asks does it, and then says how it went: opened, placed, failed; what was emitted is seen by follow. */
+  next(nowMs: number): Step {
+    const phase = this.#phase;
+    if (phase.name === 'starting') return nowMs >= phase.notBeforeMs ? { do: 'open' } : { do: 'wait' };
+    const place = this.#place(nowMs);
+    if (place) return place;
+    if (phase.name === 'active') return this.#emit(phase.sent, nowMs);
+    if (phase.name === 'standby') return this.#watch(phase.waitingSinceMs, nowMs);
+    return { do: 'wait' };
+  }
+
+  /** The writer is open, and this is where aggregates ends. */
+  open(tail: Tail, nowMs: number): void {
+    this.opened++;
+    if (this.#takingOver) this.takeOvers++;
+    this.#setTail(tail);
+    for (const replica of replicas) if (!this.outputs[replica].continues(tail.n)) this.outputs[replica].displace(false);
+    if (this.#phase.name !== 'held') this.#phase = { name: 'active', sinceMs: nowMs, sent: null };
+    this.#holdIfDiverged();
+  }
+
+  /** Opening, or a transaction, failed. Nothing may be concluded about it, except that another writer fenced this one. */
+  fail(fenced: boolean, nowMs: number): void {
+    this.faults++;
+    // That another feed emits was seen in aggregates already: whatever this failure is, there is nothing to start again.
+    if (this.#phase.name === 'standby') return;
+    if (fenced) this.#standBy(nowMs);
+    else this.#startAgain(nowMs);
+  }
+
+  placed(replica: Replica, fromStart: boolean, endOffset: number): void {
+    this.outputs[replica].placed(fromStart, endOffset);
+  }
+
+  placeFailed(nowMs: number): void {
+    this.faults++;
+    this.#placeNotBeforeMs = nowMs + this.#retryMs();
+  }
+
+  /** A committed record of aggregates behind the tail, in order. */
+  follow(output: Output, offset: number, nowMs: number): void {
+    const tail = this.#tail;
+    if (!tail || output.partition !== this.partition) return;
+    this.#comparison.note('aggregates', output.n, output.chain);
+    if (output.n === tail.n + 1) {
+      const watermarkMs = Math.max(tail.watermarkMs, output.window_close?.watermark_ms ?? 0);
+      this.#setTail({ n: output.n, chain: output.chain, offset, watermarkMs });
+      this.#moved(output.n, nowMs);
+    } else {
+      this.outOfLine++;
+      // A gap is a transaction of this feed that never got there; the tail is still what continues.
+      if (output.n > tail.n && this.#phase.name === 'active') this.#startAgain(nowMs);
+    }
+    this.#holdIfDiverged();
+  }
+
+  /** Topic aggregates is not the log that it was: all is to be read again. */
+  forget(nowMs: number): void {
+    for (const replica of replicas) this.outputs[replica].displace(false);
+    if (this.#phase.name !== 'held') this.#startAgain(nowMs);
+  }
+
+  /**
+   * Where a later start should begin to read, so that it compares again whatever was compared lately: offsets in each topic, null where not known.
+   * While the partition is held they stay where they are, so that a restart finds the difference again.
+   */
+  positions(): Readonly<Record<Replica | 'aggregates', number | null>> {
+    const tail = this.#tail;
+    if (!tail || tail.offset < 0 || this.#phase.name === 'held') return { a: null, b: null, aggregates: null };
+    const { a, b } = this.outputs;
+    const compared = Math.min(a.lastN ?? 0, b.lastN ?? 0, tail.n);
+    const n = Math.max(compared, tail.n - comparedOutputsMax);
+    const of = (outputs: ReplicaOutputs) => outputs.noteAt(Math.min(n, outputs.lastN ?? 0));
+    return { a: of(a), b: of(b), aggregates: tail.offset };
+  }
+
+  /** In words, for health and status. */
+  describe(): string {
+    const phase = this.#phase;
+    if (phase.name === 'held') return `held: ${describeDivergence(phase.divergence)}`;
+    if (phase.name === 'standby') return 'another feed emits this partition';
+    if (phase.name === 'starting') return 'opens its writer and reads the tail of aggregates';
+    if (!this.#leader) return 'waits for the first election: is a watchdog running?';
+    return '';
+  }
+
+  #place(nowMs: number): Step | null {
+    if (nowMs < this.#placeNotBeforeMs) return null;
+    const unplaced = replicas.find((replica) => this.outputs[replica].unplaced);
+    return unplaced ? { do: 'place', replica: unplaced, fromStart: this.outputs[unplaced].fromStart } : null;
+  }
+
+  #emit(sent: Sent | null, nowMs: number): Step {
+    if (sent) {
+      if (nowMs - sent.atMs <= readBackWithinMs) return { do: 'wait' };
+      this.faults++;
+      this.#startAgain(nowMs);
+      return { do: 'wait' };
+    }
+    const messages = this.#nextMessages(nowMs);
+    const phase = this.#phase;
+    if (phase.name !== 'active' || messages.length === 0) return { do: 'wait' };
+    this.#phase = { ...phase, sent: { lastN: this.#tail!.n + messages.length, atMs: nowMs } };
+    return { do: 'emit', messages };
+  }
+
+  #nextMessages(nowMs: number): AggregatesMessage[] {
+    const messages: AggregatesMessage[] = [];
+    const tail = this.#tail;
+    const leader = this.#leader;
+    if (!tail || !leader) return messages;
+    const { transactionOutputsMax, transactionBytesMax } = this.#options;
+    let bytes = 0;
+    let chain = tail.chain;
+    while (messages.length < transactionOutputsMax) {
+      const item = this.outputs[leader].item(tail.n + 1 + messages.length);
+      if (!item || !this.#mayEmit(item.output.n, item.arrivedMs, nowMs)) break;
+      if (!sameChain(item.previousChain, chain)) {
+        // E1. The comparison at n found it already, unless it was too long ago.
+        this.#comparison.note(leader, item.output.n - 1, item.previousChain);
+        this.#holdIfDiverged();
+        return [];
+      }
+      const message = messageOf(item.output);
+      bytes += message.key.length + message.value.length;
+      if (messages.length > 0 && bytes > transactionBytesMax) break;
+      messages.push(message);
+      chain = item.output.chain;
+    }
+    return messages;
+  }
+
+  #mayEmit(n: number, arrivedMs: number, nowMs: number): boolean {
+    const other = this.outputs[otherReplica(this.#leader!)];
+    if ((other.lastN ?? 0) >= n) return true;
+    if (!other.caughtUp) return false;
+    return this.#options.emit === 'elected' || nowMs - arrivedMs >= this.#options.agreeWithinMs;
+  }
+
+  /** Standing by: takes over when n does not move for as long as the leader has had n + 1. */
+  #watch(waitingSinceMs: number | null, nowMs: number): Step {
+    const waits = this.#leader !== null && this.#tail !== null && this.outputs[this.#leader].item(this.#tail.n + 1) !== undefined;
+    if (!waits) {
+      this.#phase = { name: 'standby', waitingSinceMs: null };
+      return { do: 'wait' };
+    }
+    const sinceMs = waitingSinceMs ?? nowMs;
+    if (nowMs - sinceMs < this.#patienceMs) {
+      this.#phase = { name: 'standby', waitingSinceMs: sinceMs };
+      return { do: 'wait' };
+    }
+    this.#takingOver = true;
+    this.#phase = { name: 'starting', notBeforeMs: nowMs };
+    return { do: 'open' };
+  }
+
+  #setTail(tail: Tail): void {
+    this.#tail = tail;
+    this.#comparison.note('aggregates', tail.n, tail.chain);
+    for (const replica of replicas) this.outputs[replica].drop(tail.n);
+  }
+
+  #moved(n: number, nowMs: number): void {
+    const phase = this.#phase;
+    if (phase.name === 'standby') this.#phase = { name: 'standby', waitingSinceMs: null };
+    if (phase.name !== 'active') return;
+    // Somebody else wrote it, which takes a newer epoch than this feed's.
+    if (!phase.sent || n > phase.sent.lastN) {
+      this.#standBy(nowMs);
+      return;
+    }
+    this.emitted++;
+    this.lastEmissionMs = nowMs;
+    if (n < phase.sent.lastN) return;
+    this.transactions++;
+    this.#failures = 0;
+    this.#phase = { ...phase, sent: null };
+  }
+
+  /** F8: whoever is fenced does not fence back at once; how long it waits grows at random with each take-over that did not last. */
+  #standBy(nowMs: number): void {
+    this.fencedCount++;
+    const phase = this.#phase;
+    const lasted = phase.name === 'active' && nowMs - phase.sinceMs > stableFactor * this.#patienceMs;
+    this.#duels = this.#takingOver && !lasted ? this.#duels + 1 : 0;
+    this.#takingOver = false;
+    const growth = Math.min(2 ** this.#duels, patienceFactorMax) - 1;
+    this.#patienceMs = Math.round(this.#options.standbyAfterMs * (1 + growth * this.#options.chance()));
+    if (phase.name !== 'held') this.#phase = { name: 'standby', waitingSinceMs: null };
+  }
+
+  #startAgain(nowMs: number): void {
+    if (this.#phase.name === 'held') return;
+    this.#phase = { name: 'starting', notBeforeMs: nowMs + this.#retryMs() };
+  }
+
+  #retryMs(): number {
+    const ms = Math.min(retryMaxMs, retryFirstMs * 2 ** this.#failures);
+    this.#failures = Math.min(this.#failures + 1, 10);
+    return Math.round(ms * (0.5 + this.#options.chance() / 2));
+  }
+
+  #holdIfDiverged(): void {
+    const { divergence } = this.#comparison;
+    if (divergence && this.#phase.name !== 'held') this.#phase = { name: 'held', divergence };
+  }
+}

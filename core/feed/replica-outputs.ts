@@ -1,0 +1,221 @@
+/**
+ * The outputs of one replica for one partition, as its topic yields them: taken in order of n, each n once, each checked against its chain.
+ *
+ * R1. n = last + 1 is taken, n <= last was taken before (a restart or a zombie wrote it again) and is only compared.
+ * R2. A block beyond last + 1 waits: what is missing was swallowed on the way and is written again later in the topic.
+ * R3. What is kept is bounded. Where the bound is met, reading stops and later goes on at the first block that was not taken.
+ */
+import type { Replica } from '../../schemas/topics.ts';
+import type { Output, OutputBlock } from '../../schemas/types.ts';
+import { chainOf, type Digest, sameChain } from './chain.ts';
+import type { Comparison } from './comparison.ts';
+import type { Tail } from './tail.ts';
+
+export interface FeedItem {
+  readonly output: Output;
+  /** chain of n - 1. */
+  readonly previousChain: Uint8Array;
+  readonly arrivedMs: number;
+}
+
+/** invalid: its content does not give its chain, or it is of another partition, or not contiguous; as good as missing. */
+export type Taken = 'taken' | 'waits' | 'paused' | 'invalid';
+
+/** How its topic is read. */
+type Reading =
+  /** Where to read from is not settled yet; fromStart: no noted position will do. */
+  | { readonly name: 'unplaced'; readonly fromStart: boolean }
+  /** Read from a noted position or from the start of the log; endOffset is the log's end at that time. */
+  | { readonly name: 'reading'; readonly fromStart: boolean; readonly endOffset: number }
+  /** Enough is kept. */
+  | { readonly name: 'paused'; readonly resumeOffset: number; readonly endOffset: number };
+
+interface Taking {
+  readonly offset: number;
+  readonly tail: Tail;
+  readonly nowMs: number;
+}
+
+export class ReplicaOutputs {
+  readonly replica: Replica;
+  readonly #partition: number;
+  readonly #digest: Digest;
+  readonly #comparison: Comparison;
+  readonly #keptMax: number;
+  #reading: Reading = { name: 'unplaced', fromStart: false };
+  #caughtUp = false;
+  /** The last output taken; null before the first block. */
+  #last: { n: number; chain: Uint8Array } | null = null;
+  /** Contiguous, ending with the last output taken. */
+  #items: FeedItem[] = [];
+  /** Blocks that begin beyond last + 1. */
+  #waiting: { block: OutputBlock; offset: number }[] = [];
+  #waitingOutputs = 0;
+  /** Of the first block that found no room among the waiting. */
+  #droppedOffset: number | null = null;
+  /** First n and offset of the blocks taken, ascending. */
+  #blocks: { firstN: number; offset: number }[] = [];
+  invalid = 0;
+  repeated = 0;
+
+  constructor(replica: Replica, partition: number, digest: Digest, comparison: Comparison, keptMax: number) {
+    this.replica = replica;
+    this.#partition = partition;
+    this.#digest = digest;
+    this.#comparison = comparison;
+    this.#keptMax = keptMax;
+  }
+
+  /** n of the last output taken; null before the first block. */
+  get lastN(): number | null {
+    return this.#last?.n ?? null;
+  }
+
+  /** All that was in its topic when reading began has been seen. */
+  get caughtUp(): boolean {
+    return this.#caughtUp;
+  }
+
+  get unplaced(): boolean {
+    return this.#reading.name === 'unplaced';
+  }
+
+  /** Asks to be placed at the log's start when it is unplaced: no noted position will do. */
+  get fromStart(): boolean {
+    return this.#reading.name === 'unplaced' && this.#reading.fromStart;
+  }
+
+  /** Reading has begun at a position; endOffset is the log's end at that time. */
+  placed(fromStart: boolean, endOffset: number): void {
+    this.#reading = { name: 'reading', fromStart, endOffset };
+  }
+
+  /** Everything is to be read again. */
+  displace(fromStart: boolean): void {
+    this.#reading = { name: 'unplaced', fromStart };
+    this.#caughtUp = false;
+    this.#last = null;
+    this.#items = [];
+    this.#waiting = [];
+    this.#waitingOutputs = 0;
+    this.#droppedOffset = null;
+    this.#blocks = [];
+  }
+
+  /** The reader's position after what it gave. */
+  readTo(nextOffset: number): void {
+    if (this.#reading.name === 'reading' && nextOffset >= this.#reading.endOffset) this.#caughtUp = true;
+  }
+
+  /** Where to read on, once there is room again; null while there is none, or no need. */
+  resume(): number | null {
+    if (this.#reading.name !== 'paused' || 2 * this.#items.length > this.#keptMax) return null;
+    const { resumeOffset, endOffset } = this.#reading;
+    this.#reading = { name: 'reading', fromStart: true, endOffset };
+    return resumeOffset;
+  }
+
+  get paused(): boolean {
+    return this.#reading.name === 'paused';
+  }
+
+  take(block: OutputBlock, { offset, tail, nowMs }: Taking): Taken {
+    const reading = this.#reading;
+    if (reading.name !== 'reading') return 'paused';
+    if (!this.#wellFormed(block)) {
+      this.invalid++;
+      return 'invalid';
+    }
+    if (this.#items.length >= this.#keptMax) {
+      this.#reading = { name: 'paused', resumeOffset: offset, endOffset: reading.endOffset };
+      return 'paused';
+    }
+    if (!this.#last && block.first_n <= tail.n + 1) this.#last = { n: block.first_n - 1, chain: block.previous_chain };
+    if (!this.#last || block.first_n > this.#last.n + 1) return this.#wait(block, offset);
+    const before = this.#last.n;
+    const taken = this.#takeInOrder(block, { offset, tail, nowMs });
+    if (this.#last.n > before) this.#takeWaiting(tail, nowMs, reading.endOffset);
+    return taken;
+  }
+
+  /** The output of that n; undefined where it was not taken yet, or was dropped. */
+  item(n: number): FeedItem | undefined {
+    const first = this.#items[0]?.output.n;
+    return first === undefined ? undefined : this.#items[n - first];
+  }
+
+  /** All up to n are in aggregates and are not needed any more. */
+  drop(n: number): void {
+    const first = this.#items[0]?.output.n;
+    if (first !== undefined && n >= first) this.#items.splice(0, n - first + 1);
+  }
+
+  /** Whether n + 1 is kept or still to come; else it was dropped too early, and everything must be read again. */
+  continues(n: number): boolean {
+    return this.#last === null || n >= this.#last.n || this.item(n + 1) !== undefined;
+  }
+
+  /** Offset of the block that holds n, for a later start; null where it is not known. Forgets older blocks. */
+  noteAt(n: number): number | null {
+    const index = this.#blocks.findLastIndex(({ firstN }) => firstN <= n);
+    if (index < 0) return null;
+    this.#blocks.splice(0, index);
+    return this.#blocks[0]?.offset ?? null;
+  }
+
+  #wellFormed({ partition, first_n, outputs }: OutputBlock): boolean {
+    return (
+      partition === this.#partition && outputs.length > 0 && outputs.every((output, i) => output.n === first_n + i && output.partition === partition)
+    );
+  }
+
+  #wait(block: OutputBlock, offset: number): Taken {
+    if (!this.#last && this.#reading.name === 'reading' && !this.#reading.fromStart) {
+      this.displace(true); // the noted position was too late
+      return 'paused';
+    }
+    if (this.#waiting.some((one) => one.block.first_n === block.first_n)) return 'waits';
+    if (this.#waitingOutputs + block.outputs.length > this.#keptMax) this.#droppedOffset ??= offset;
+    else {
+      this.#waiting.push({ block, offset });
+      this.#waitingOutputs += block.outputs.length;
+    }
+    return 'waits';
+  }
+
+  #takeWaiting(tail: Tail, nowMs: number, endOffset: number): void {
+    for (;;) {
+      const index = this.#waiting.findIndex(({ block }) => block.first_n <= (this.#last?.n ?? 0) + 1);
+      const [next] = index < 0 ? [] : this.#waiting.splice(index, 1);
+      if (!next) break;
+      this.#waitingOutputs -= next.block.outputs.length;
+      this.#takeInOrder(next.block, { offset: next.offset, tail, nowMs });
+    }
+    if (this.#droppedOffset === null) return;
+    this.#reading = { name: 'paused', resumeOffset: this.#droppedOffset, endOffset };
+    this.#droppedOffset = null;
+  }
+
+  #takeInOrder(block: OutputBlock, { offset, tail, nowMs }: Taking): Taken {
+    this.#comparison.note(this.replica, block.first_n - 1, block.previous_chain);
+    let took = false;
+    for (const output of block.outputs) {
+      const last = this.#last!;
+      if (output.n <= last.n) {
+        this.#comparison.note(this.replica, output.n, output.chain);
+        this.repeated++;
+        continue;
+      }
+      if (!sameChain(chainOf(output, last.chain, this.#digest), output.chain)) {
+        this.invalid++;
+        return 'invalid';
+      }
+      this.#comparison.note(this.replica, output.n, output.chain);
+      if (output.n > tail.n) this.#items.push({ output, previousChain: last.chain, arrivedMs: nowMs });
+      this.#last = { n: output.n, chain: output.chain };
+      took = true;
+    }
+    if (took) this.#blocks.push({ firstN: block.first_n, offset });
+    return 'taken';
+  }
+}
