@@ -1,2 +1,87 @@
+# Every target sets up what it needs; a fresh machine needs Node 20 or later with npm, Java 17 or later, Maven and make.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
+export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
+
+JEST := node --experimental-vm-modules --disable-warning=ExperimentalWarning node_modules/jest/bin/jest.js
+RUN := node --disable-warning=ExperimentalWarning
+SEED ?= 1
+RUNS ?= 20
+INSTALLED := node_modules/.package-lock.json
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# Packages' install scripts are never run; none is needed.
+$(INSTALLED): package.json package-lock.json
+	npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+.PHONY: install
+install: $(INSTALLED) ## the packages, and Node 24 among them (npm ci)
+
+.PHONY: backends
+backends: $(INSTALLED) ## the local Kafka's jars, and Redis where it is missing
+	@$(RUN) infra/install.ts
+
+.PHONY: types
+types: $(INSTALLED) ## TypeScript
+	tsc --noEmit
+
+.PHONY: lint
+lint: $(INSTALLED) ## Biome: mistakes and layout
+	biome check --error-on-warnings .
+
+.PHONY: schemas-check
+schemas-check: $(INSTALLED) ## schemas/types.ts is what the .avsc files say
+	$(RUN) schemas/generate.ts --check
+
+.PHONY: unit
+unit: $(INSTALLED) ## unit and property tests, and those that read the source (tests/tidy.test.ts)
+	$(JEST) --selectProjects unit
+
+.PHONY: check
+check: types lint schemas-check unit ## types, lint, schemas, tidy and unit tests; under a minute
+
+.PHONY: simulate
+simulate: $(INSTALLED) ## the real loops on model adapters with faults: SEED= RUNS=
+	$(RUN) tests/simulation/simulate.ts --seed $(SEED) --runs $(RUNS)
+
+.PHONY: integration
+integration: backends ## tests against a real Kafka and a real Redis
+	$(JEST) --selectProjects integration --runInBand
+
+.PHONY: test
+test: check backends ## everything: check, simulation, integration
+	$(JEST) --selectProjects simulation
+	$(RUN) tests/simulation/simulate.ts --seed $(SEED) --runs $(RUNS)
+	$(JEST) --selectProjects integration --runInBand
+
+.PHONY: demo
+demo: backends ## the whole system, real captures, a fail-over, and the balance; under 3 minutes
+	@$(RUN) infra/demo.ts
+
+.PHONY: bench
+bench: backends ## CPU per flow of a collector and of an aggregator, bytes per flow in the log
+	@$(RUN) tests/bench/bench.ts
+
+.PHONY: up
+up: backends ## the whole system in the background
+	@bin/flowledger up
+
+.PHONY: down
+down: $(INSTALLED) ## stops what up has started
+	@bin/flowledger down
+
+.PHONY: schemas
+schemas: $(INSTALLED) ## writes schemas/types.ts from the .avsc files
+	$(RUN) schemas/generate.ts
+
+.PHONY: metrics
+metrics: $(INSTALLED) ## writes the table of docs/METRICS.md from the source
+	$(RUN) tests/metrics-table.ts
+
+.PHONY: format
+format: $(INSTALLED) ## Biome: sets the layout right
+	biome check --write .
