@@ -36,6 +36,86 @@ export interface Election {
   at_ms: number;
 }
 
+export interface FoldCounts {
+  accepted: number;
+  duplicate: number;
+  gap: number;
+  before_base: number;
+  rejected: number;
+  /** Configurations with another version than the next, or that cannot be folded with. */
+  ignored_configs: number;
+}
+
+export interface IncarnationState {
+  incarnation: string;
+  sequence: number;
+  first_watermark_ms: number;
+  highest_watermark_ms: number;
+  goodbye: boolean;
+  volatile: boolean;
+}
+
+export interface CollectorState {
+  name: string;
+  incarnations: IncarnationState[];
+}
+
+export interface GroupState {
+  group: GroupField[];
+  flows: number;
+  bytes: bigint;
+  packets: bigint;
+  scaled_bytes: bigint;
+  scaled_packets: bigint;
+}
+
+export interface ExporterState {
+  sampler_address: string;
+  observation_domain_id: number;
+  protocol: string;
+  flows: number;
+  bytes: bigint;
+  packets: bigint;
+}
+
+export interface WindowState {
+  start_ms: number;
+  end_ms: number;
+  groups: GroupState[];
+  exporters: ExporterState[];
+  lost_on_wire_flows: number;
+  lost_on_wire_datagrams: number;
+  lost_flows: number;
+  clamped_flows: number;
+  unsampled_flows: number;
+}
+
+/** The state of a partition's fold, canonical: equal states have equal bytes. All arrays but those of a group are sorted by their keys. */
+export interface FoldState {
+  partition: number;
+  /** Of nars. */
+  next_offset: number;
+  n: number;
+  chain: Uint8Array;
+  has_base: boolean;
+  config: null | FoldConfig;
+  /** null before the first. */
+  watermark_ms: null | number;
+  /** End of the last closed window; null before the first watermark. */
+  closed_through_ms: null | number;
+  /** Losses of unknown size that collectors reported. */
+  unknown_losses: number;
+  /** Records of the log by what became of them. */
+  counts: FoldCounts;
+  collectors: CollectorState[];
+  /** Windows not closed yet. */
+  open: WindowState[];
+  /** Adjustments not given out yet, by the closed window that they belong to. */
+  late: WindowState[];
+  /** The balance since the last WindowClose. */
+  exporters: ExporterBalance[];
+}
+
 export interface PartitionHealth {
   partition: number;
   /** Aggregator: the next offset of nars to fold. Feed, accounting: the next n is n + 1. */
