@@ -47,6 +47,8 @@ class RedisStore implements Store {
   readonly #options: RedisStoreOptions;
   /** The braces keep a collector's keys together where Redis is a cluster. */
   readonly #prefix: string;
+  /** The first attempt to connect has come to an end: before that, nothing can be said about whether the server is there. */
+  readonly #tried: Promise<void>;
 
   constructor(options: RedisStoreOptions) {
     this.#options = options;
@@ -61,6 +63,10 @@ class RedisStore implements Store {
       connectTimeout: connectTimeoutMs,
       retryStrategy: () => reconnectMs,
       connectionName: `flowledger-${options.collector}`,
+    });
+    this.#tried = new Promise((resolve) => {
+      this.#redis.once('ready', resolve);
+      this.#redis.once('close', resolve);
     });
     let isDown = false;
     this.#redis.on('error', (error: Error) => {
@@ -203,6 +209,7 @@ class RedisStore implements Store {
 
   /** Every fault of the client becomes one of the store, by what may be concluded from it. */
   async #ask<T>(command: () => Promise<T>): Promise<T> {
+    await this.#tried;
     if (this.#redis.status !== 'ready') throw new StoreFault('away', `redis at ${withoutPassword(this.#options.url)} is not reachable`);
     try {
       return await command();
