@@ -100,6 +100,20 @@ describe('the ledger', () => {
     expect(opened!.open('topic-1', 1)[0]!.book.n).toBe(outputs.length);
   });
 
+  test('forgets what a transaction that failed had taught it', () => {
+    const { outputs } = exampleHistory();
+    const ledger = openLedgerThen();
+    const good = prepare(ledger, outputs, 1);
+    expect(() => ledger.write([{ booking: { ...good, windows: [...good.windows, good.windows[0]!] }, nextOffset: 1 }])).toThrow('UNIQUE');
+    ledger.write([{ booking: good, nextOffset: outputs.length }]);
+    expect(
+      ledger
+        .view()
+        .usage(['src_account'], always)
+        .map(({ flows }) => flows),
+    ).toEqual([67n, 12n]);
+  });
+
   test('computes the books from its rows as they were kept in memory', () => {
     const { outputs } = exampleHistory();
     for (let length = 0; length <= outputs.length; length += 5) {

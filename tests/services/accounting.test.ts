@@ -73,6 +73,18 @@ describe('accounting', () => {
     expect(broker.groupOffset('flowledger-accounting', 'aggregates', 0)).toBe(4);
   });
 
+  test('books what is more than one transaction holds', async () => {
+    const history = new History(0);
+    for (let i = 0; i < 5_200; i++) history.usage(usage);
+    append(history.close().outputs);
+    append(new History(1).usage(usage).close().outputs);
+    const { accounting } = start();
+    await pass(20_000);
+    expect(books()).toEqual([5_201, 2]);
+    expect(accounting.writes).toBeGreaterThan(1);
+    expect(ledger.view().usage([], always)[0]).toMatchObject({ flows: 10_402n });
+  });
+
   test('goes on where the ledger stands after it is killed at any moment', async () => {
     const history = new History(0);
     const expected = { flows: 0n, bytes: 0n };
@@ -118,6 +130,8 @@ describe('accounting', () => {
     start();
     await pass(2_000);
     expect(books()).toEqual([1, 2]);
+    const offsets = ledger.open(broker.topic('aggregates').id, 2).map(({ nextOffset }) => nextOffset);
+    expect(offsets).toEqual([1, 2]);
     const report = await health();
     expect(report).toMatchObject({
       ready: false,
