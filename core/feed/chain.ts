@@ -8,7 +8,7 @@ export type Digest = (bytes: Uint8Array) => Uint8Array;
 export const chainBytes = 16;
 
 /** Before the first output. */
-export const emptyChain: Uint8Array = new Uint8Array(chainBytes);
+export const emptyChain: Uint8Array = Buffer.alloc(chainBytes);
 
 export function chainOf(output: Output, previousChain: Uint8Array, digest: Digest): Uint8Array {
   return digest(encodeForChain(output, previousChain)).subarray(0, chainBytes);

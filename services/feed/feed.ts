@@ -225,7 +225,7 @@ function partitionHealth(partition: FeedPartition, nowMs: number): PartitionHeal
     end_offset: Math.max(n, outputs?.lastN ?? 0) + 1,
     lag_ms: waiting ? Math.max(0, nowMs - waiting.arrivedMs) : 0,
     n,
-    chain: tail?.chain ?? new Uint8Array(0),
+    chain: tail?.chain ?? Buffer.alloc(0),
     watermark_ms: tail?.watermarkMs ?? 0,
     open_flows: 0,
     state: stateNames[partition.phase.name],

@@ -1,0 +1,321 @@
+import { describe, expect, test } from '@jest/globals';
+import { sha256 } from '../../../adapters/digest.ts';
+import { type FeedOptions, FeedPartition, type Step } from '../../../core/feed/partition.ts';
+import { decodeOutput, emptyTail, type Tail } from '../../../core/feed/tail.ts';
+import { type Replica, replicas } from '../../../schemas/topics.ts';
+import type { Output } from '../../../schemas/types.ts';
+import { blockOf, hex, historyOf } from './outputs.ts';
+
+const history = historyOf(40);
+const other = historyOf(40, 5);
+
+const options: FeedOptions = {
+  emit: 'elected',
+  agreeWithinMs: 10_000,
+  transactionOutputsMax: 10,
+  transactionBytesMax: 1_000_000,
+  standbyAfterMs: 3_000,
+  chance: () => 0.5,
+};
+
+function tailAt(n: number, source = history): Tail {
+  return n === 0 ? emptyTail : { n, chain: source[n - 1]!.chain, offset: n - 1, watermarkMs: 0 };
+}
+
+/** One partition with its logs beside it. */
+class Scene {
+  readonly feed: FeedPartition;
+  nowMs = 1_000_000;
+  /** What a committed reader has of aggregates. */
+  readonly aggregates: Output[];
+  #offsets = { a: 0, b: 0 };
+
+  /** Active at the tail, both topics being read; what they hold at the start is up to `ends`. */
+  constructor(changed: Partial<FeedOptions> = {}, tail = tailAt(0), ends = { a: 0, b: 0 }) {
+    this.feed = new FeedPartition(0, { ...options, ...changed }, sha256);
+    this.aggregates = history.slice(0, tail.n);
+    expect(this.feed.next(this.nowMs)).toEqual({ do: 'open' });
+    this.feed.open(tail, this.nowMs);
+    for (const replica of replicas) {
+      expect(this.feed.next(this.nowMs)).toEqual({ do: 'place', replica, fromStart: false });
+      this.feed.placed(replica, true, ends[replica]);
+      this.feed.outputs[replica].readTo(0);
+    }
+  }
+
+  elect(leader: Replica): this {
+    this.feed.elect(leader);
+    return this;
+  }
+
+  gets(replica: Replica, firstN: number, lastN: number, source = history): this {
+    this.feed.take(replica, blockOf(source, firstN, lastN), this.#offsets[replica]++, this.nowMs);
+    return this;
+  }
+
+  later(ms: number): this {
+    this.nowMs += ms;
+    return this;
+  }
+
+  next(): Step {
+    return this.feed.next(this.nowMs);
+  }
+
+  /** Numbers of the outputs that are to be emitted now. */
+  emits(): number[] {
+    const step = this.next();
+    return step.do === 'emit' ? step.messages.map(({ value }) => decodeOutput(value)!.n) : [];
+  }
+
+  readsBack(...outputs: Output[]): this {
+    for (const output of outputs) this.feed.follow(output, this.aggregates.push(output) - 1, this.nowMs);
+    return this;
+  }
+
+  get phase() {
+    return this.feed.phase.name;
+  }
+}
+
+describe('an active feed', () => {
+  test('waits for the first election', () => {
+    const scene = new Scene().gets('a', 1, 3).gets('b', 1, 3);
+    expect(scene.emits()).toEqual([]);
+    expect(scene.feed.describe()).toContain('election');
+    expect(scene.elect('b').emits()).toEqual([1, 2, 3]);
+  });
+
+  test("emits the leader's outputs as they come, without the other", () => {
+    const scene = new Scene().elect('a').gets('a', 1, 3);
+    expect(scene.emits()).toEqual([1, 2, 3]);
+  });
+
+  test('writes one message for each output, keyed by its group', () => {
+    const step = new Scene().elect('a').gets('a', 1, 1).next();
+    if (step.do !== 'emit') throw new Error(step.do);
+    expect(step.messages.map(({ key }) => key.toString())).toEqual(['src_account=acme-1;dst_account=unassigned']);
+    expect(decodeOutput(step.messages[0]!.value)).toEqual(history[0]);
+  });
+
+  test('begins no second transaction before the first is read back', () => {
+    const scene = new Scene({ transactionOutputsMax: 2 }).elect('a').gets('a', 1, 5);
+    expect(scene.emits()).toEqual([1, 2]);
+    expect(scene.readsBack(history[0]!).emits()).toEqual([]);
+    expect(scene.readsBack(history[1]!).emits()).toEqual([3, 4]);
+    expect([scene.feed.emitted, scene.feed.transactions]).toEqual([2, 1]);
+  });
+
+  test('cuts a transaction by bytes, but never to nothing', () => {
+    const scene = new Scene({ transactionBytesMax: 1 }).elect('a').gets('a', 1, 5);
+    expect(scene.emits()).toEqual([1]);
+  });
+
+  test('opens another writer when a transaction that succeeded is not read back', () => {
+    const scene = new Scene().elect('a').gets('a', 1, 2);
+    scene.emits();
+    expect(scene.later(5_000).next()).toEqual({ do: 'wait' });
+    scene.later(1).next();
+    expect(scene.later(100).next()).toEqual({ do: 'open' });
+    scene.feed.open(tailAt(0), scene.nowMs);
+    expect(scene.emits()).toEqual([1, 2]);
+  });
+
+  test('opens another writer when aggregates has a gap', () => {
+    const scene = new Scene().elect('a').gets('a', 1, 3);
+    scene.emits();
+    scene.readsBack(history[1]!);
+    expect(scene.later(100).next()).toEqual({ do: 'open' });
+    expect(scene.feed.tail?.n).toBe(0);
+  });
+
+  test('goes on at the other one after an election, without gap or repeat', () => {
+    const scene = new Scene().elect('a').gets('a', 1, 3).gets('b', 1, 6);
+    scene.emits();
+    scene.readsBack(...history.slice(0, 3)).elect('b');
+    expect(scene.emits()).toEqual([4, 5, 6]);
+  });
+
+  test('waits for a leader that does not have the next output yet', () => {
+    const scene = new Scene({}, tailAt(4)).elect('b').gets('a', 1, 9).gets('b', 1, 3);
+    expect(scene.emits()).toEqual([]);
+    expect(scene.gets('b', 4, 5).emits()).toEqual([5]);
+  });
+
+  test('reads the replicas again when the tail turns out to be before what it thought', () => {
+    const scene = new Scene().elect('a').gets('a', 1, 3);
+    scene.emits();
+    scene.readsBack(...history.slice(0, 3));
+    scene.feed.fail(false, scene.nowMs);
+    expect(scene.later(100).next()).toEqual({ do: 'open' });
+    scene.feed.open(tailAt(1), scene.nowMs);
+    expect(scene.next()).toEqual({ do: 'place', replica: 'a', fromStart: false });
+  });
+
+  test('tries again after a fault, later each time', () => {
+    const scene = new Scene();
+    const waits: number[] = [];
+    for (let i = 0; i < 4; i++) {
+      scene.feed.fail(false, scene.nowMs);
+      const failedMs = scene.nowMs;
+      while (scene.next().do === 'wait') scene.later(1);
+      waits.push(scene.nowMs - failedMs);
+    }
+    expect(waits).toEqual([38, 75, 150, 300]);
+  });
+});
+
+describe('two histories', () => {
+  test('a replica that differs at an n that is not emitted yet holds the partition before it is', () => {
+    const scene = new Scene().elect('a').gets('b', 1, 6, other).gets('a', 1, 6);
+    expect(scene.emits()).toEqual([]);
+    expect(scene.feed.phase).toEqual({
+      name: 'held',
+      divergence: { n: 5, between: ['a', 'b'], chains: [hex(history[4]!.chain), hex(other[4]!.chain)] },
+    });
+    expect(scene.feed.describe()).toBe(`held: a and b differ at n 5: chain ${hex(history[4]!.chain)} and chain ${hex(other[4]!.chain)}`);
+  });
+
+  test('a replica that differs at an n that was emitted holds the partition from there on', () => {
+    const scene = new Scene().elect('a').gets('a', 1, 9);
+    scene.emits();
+    scene
+      .readsBack(...history.slice(0, 9))
+      .gets('a', 10, 12)
+      .gets('b', 1, 6, other);
+    expect(scene.phase).toBe('held');
+    expect(scene.emits()).toEqual([]);
+  });
+
+  test('a new leader that does not continue what was emitted is never mixed in', () => {
+    // It was behind for so long that nothing of it was compared with what was emitted: only the tail tells.
+    const scene = new Scene({}, tailAt(8)).elect('b').gets('b', 9, 12, other);
+    expect(scene.phase).toBe('held');
+    expect(scene.emits()).toEqual([]);
+  });
+
+  test('an election does not end it, nor a fault, nor a record of another feed, nor time', () => {
+    const scene = new Scene().elect('a').gets('b', 1, 6, other).gets('a', 1, 6).elect('b');
+    scene.feed.fail(true, scene.nowMs);
+    scene.readsBack(history[0]!);
+    scene.feed.open(tailAt(1), scene.nowMs);
+    for (let i = 0; i < 100; i++) expect(scene.later(1_000).next()).toEqual({ do: 'wait' });
+    expect(scene.phase).toBe('held');
+    expect(scene.feed.positions()).toEqual({ a: null, b: null, aggregates: null });
+  });
+
+  test('a feed that starts finds the difference before it emits, whichever topic it reads first', () => {
+    const scene = new Scene({}, tailAt(4), { a: 9, b: 9 }).elect('a').gets('a', 1, 9);
+    expect(scene.emits()).toEqual([]);
+    scene.gets('b', 1, 9, other);
+    expect(scene.phase).toBe('held');
+  });
+
+  test('a feed that starts goes on without the other once its topic is read to where it ended', () => {
+    const scene = new Scene({}, tailAt(4), { a: 9, b: 9 }).elect('a').gets('a', 1, 9).gets('b', 1, 6);
+    expect(scene.emits()).toEqual([5, 6]);
+    scene.readsBack(history[4]!, history[5]!).feed.outputs.b.readTo(9);
+    expect(scene.emits()).toEqual([7, 8, 9]);
+  });
+});
+
+describe('emit: agreed', () => {
+  test('waits until both have an output', () => {
+    const scene = new Scene({ emit: 'agreed' }).elect('a').gets('a', 1, 5);
+    expect(scene.emits()).toEqual([]);
+    expect(scene.gets('b', 1, 3).emits()).toEqual([1, 2, 3]);
+  });
+
+  test('goes on with the leader when the other does not come in time', () => {
+    const scene = new Scene({ emit: 'agreed' }).elect('a').gets('a', 1, 5);
+    expect(scene.later(9_999).emits()).toEqual([]);
+    expect(scene.later(1).emits()).toEqual([1, 2, 3, 4, 5]);
+  });
+
+  test('emits nothing that the other contradicts', () => {
+    const scene = new Scene({ emit: 'agreed' }).elect('a').gets('a', 1, 9).gets('b', 1, 9, other);
+    expect(scene.later(60_000).emits()).toEqual([]);
+    expect(scene.phase).toBe('held');
+  });
+});
+
+describe('a feed that was fenced', () => {
+  const fenced = (changed: Partial<FeedOptions> = {}) => {
+    const scene = new Scene(changed).elect('a').gets('a', 1, 2);
+    scene.emits();
+    scene.feed.fail(true, scene.nowMs);
+    return scene;
+  };
+
+  test('stands by and does not fence back', () => {
+    const scene = fenced();
+    expect(scene.phase).toBe('standby');
+    expect(scene.next()).toEqual({ do: 'wait' });
+  });
+
+  test('takes over when n does not move though the leader has more', () => {
+    const scene = fenced();
+    scene.next();
+    expect(scene.later(2_999).next()).toEqual({ do: 'wait' });
+    expect(scene.later(1).next()).toEqual({ do: 'open' });
+    scene.feed.open(tailAt(0), scene.nowMs);
+    expect(scene.feed.takeOvers).toBe(1);
+    expect(scene.emits()).toEqual([1, 2]);
+  });
+
+  test('leaves it to the other as long as n moves', () => {
+    const scene = fenced().gets('a', 3, 30);
+    for (let n = 1; n <= 20; n++) {
+      expect(scene.later(2_000).next()).toEqual({ do: 'wait' });
+      scene.readsBack(history[n - 1]!);
+    }
+    expect(scene.phase).toBe('standby');
+  });
+
+  test('has patience from when there is something to emit, not from when n last moved', () => {
+    const scene = fenced().readsBack(history[0]!, history[1]!);
+    scene.next();
+    scene.later(3_600_000).next();
+    scene.gets('a', 3, 3);
+    expect(scene.next()).toEqual({ do: 'wait' });
+    expect(scene.later(2_999).next()).toEqual({ do: 'wait' });
+    expect(scene.later(1).next()).toEqual({ do: 'open' });
+  });
+
+  test('knows it without an error, from a record that it did not write', () => {
+    const scene = new Scene().elect('a').readsBack(history[0]!);
+    expect(scene.phase).toBe('standby');
+    scene.feed.fail(false, scene.nowMs);
+    expect(scene.phase).toBe('standby');
+  });
+
+  test('is more patient after each take-over that did not last, and no more so after one that did', () => {
+    const scene = fenced();
+    const patience: number[] = [];
+    for (let i = 0; i < 6; i++) {
+      patience.push(scene.feed.patienceMs);
+      while (scene.next().do === 'wait') scene.later(10);
+      scene.feed.open(tailAt(0), scene.nowMs);
+      scene.feed.fail(true, scene.later(100).nowMs);
+    }
+    expect(patience).toEqual([3_000, 4_500, 7_500, 13_500, 25_500, 25_500]);
+    while (scene.next().do === 'wait') scene.later(10);
+    scene.feed.open(tailAt(0), scene.nowMs);
+    scene.feed.fail(true, scene.later(600_000).nowMs);
+    expect(scene.feed.patienceMs).toBe(3_000);
+  });
+
+  test('does not take over a partition that is held', () => {
+    const scene = fenced().gets('a', 3, 6).gets('b', 1, 6, other);
+    expect(scene.later(60_000).next()).toEqual({ do: 'wait' });
+    expect(scene.phase).toBe('held');
+  });
+});
+
+test('a later start reads again what both have and what was compared, not all', () => {
+  const scene = new Scene().elect('a').gets('a', 1, 3).gets('a', 4, 6).gets('b', 1, 2).gets('b', 3, 5);
+  scene.emits();
+  scene.readsBack(...history.slice(0, 6));
+  // Both have 5, which is in the second block of each.
+  expect(scene.feed.positions()).toEqual({ a: 1, b: 1, aggregates: 5 });
+});
