@@ -146,7 +146,7 @@ class SqliteLedger implements Ledger {
     if (this.#groups.size > groupsKnownMax) this.#groups.clear();
   }
 
-  /** L1: what does not continue the rows is not written, whoever asks for it. */
+  /** I11: what does not continue the rows is not written, whoever asks for it. */
   #writeBooking(booking: Booking, nextOffset: number): void {
     const { partition, previousN, book } = booking;
     const n = Number(this.#statements.position.get(partition)?.['n'] ?? 0);

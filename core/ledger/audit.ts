@@ -1,7 +1,6 @@
 /**
  * The balance as a report: what was decoded is billed, rejected, lost or open; whether A and B agree; and whether anything is still on its way.
- *
- * L6. billed is summed from the aggregates that the ledger holds, independently of what any WindowClose says.
+ * I7: billed is summed from the aggregates that the ledger holds, independently of what any WindowClose says.
  */
 import type { ExporterBalance, Health, LocalCopy, PartitionHealth } from '../../schemas/types.ts';
 import { type Balance, imbalanceOf } from './book.ts';
@@ -94,7 +93,7 @@ export function auditExitCode(report: AuditReport): 0 | 1 {
   return report.imbalances.length > 0 || report.divergence > 0 ? 1 : 0;
 }
 
-/** L6. */
+/** I7, by what is billed. */
 function unbilled({ balance, billed, open }: PartitionAccount): Counters {
   return difference(balance.decoded, billed, balance.rejected, balance.lost, open);
 }
@@ -184,9 +183,10 @@ function findDivergences({ partitions, health, chainAt }: AuditFacts): Map<numbe
     if (!found.has(partition)) found.set(partition, `partition ${partition}: ${what}`);
   };
   for (const record of health.records) {
+    const live = isLive(record, health.nowMs);
     for (const state of record.partitions) {
-      if (record.role === 'feed' && state.state === 'held') note(state.partition, `held by feed ${record.id}: ${state.detail}`);
-      if (record.role === 'accounting' && state.state === 'stopped') note(state.partition, `not booked any further: ${state.detail}`);
+      if (live && record.role === 'feed' && state.state === 'held') note(state.partition, `held by feed ${record.id}: ${state.detail}`);
+      if (live && record.role === 'accounting' && state.state === 'stopped') note(state.partition, `not booked any further: ${state.detail}`);
       if (state.n === 0 || !['aggregator', 'feed'].includes(record.role)) continue;
       const who = `${record.role} ${record.id}`;
       const key = `${state.partition}/${state.n}`;

@@ -1,9 +1,8 @@
 /**
  * The book of one partition: takes outputs in order of n, sums up what they bill, and closes a window when its WindowClose agrees.
- *
- * L3. A window is closed only when the usage and adjustments booked since the last WindowClose are those that it names.
- * L4. A window is closed only when, over the partition's whole history, decoded = aggregated + late + rejected + lost + open,
- *     in flows, bytes and packets. A window that does not agree is kept, marked, and never counted as closed.
+ * I7: that is, when the usage and adjustments booked since the last one are those that it names, and, over the partition's whole history,
+ * decoded = aggregated + late + rejected + lost + open, in flows, bytes and packets. A window that does not agree is kept, marked, and never
+ * counted as closed.
  */
 import type { Aggregate, ExporterBalance, Output, WindowClose } from '../../schemas/types.ts';
 import { type Digest, judge, type LedgerFault } from './chain.ts';
@@ -173,13 +172,13 @@ export function sumExporters(exporters: readonly ExporterBalance[]): Balance {
   return sum;
 }
 
-/** L3, by the sums that the close states. */
+/** By the sums that the close states. */
 function compareSums(kind: string, booked: Unclosed, aggregates: number, stated: Counters): string[] {
   if (booked.aggregates === aggregates && isZero(difference(booked, stated))) return [];
   return [`${kind}: booked ${booked.aggregates} aggregates (${describe(booked)}), the close names ${aggregates} (${describe(stated)})`];
 }
 
-/** L3, by the exporters of the close: what was given out since the last one. */
+/** By the exporters of the close: what was given out since the last one. */
 function compareGiven(kind: string, booked: Unclosed, given: Counters): string[] {
   if (isZero(difference(booked, given))) return [];
   return [`${kind}: booked ${describe(booked)}, the exporters of the close gave ${describe(given)}`];
@@ -190,7 +189,7 @@ function compareWindow(usage: Unclosed, close: WindowClose): string[] {
   return [`usage of ${usage.windowStartMs} to ${usage.windowEndMs} is in front of the close of ${close.window_start_ms} to ${close.window_end_ms}`];
 }
 
-/** L4. */
+/** I7, over the whole history. */
 function compareBalance(balance: Balance, open: Counters): string[] {
   const rest = imbalanceOf(balance, open);
   return isZero(rest) ? [] : [`decoded less aggregated, late, rejected, lost and open leaves ${describe(rest)}`];

@@ -1,8 +1,6 @@
 /**
  * Whether an output continues what the ledger holds of its partition.
- *
- * L1. A partition is booked in order of n, each n once: n = last + 1 is booked, n <= last was booked before and is dropped.
- * L2. An output is booked only if its chain is the digest of itself upon the chain of n - 1, so that the ledger is the history of one fold.
+ * I11: n = last + 1 is booked, n <= last was booked before and is dropped; and what is booked is the history of one fold.
  */
 import { encodeForChain } from '../../schemas/codec.ts';
 import type { Output } from '../../schemas/types.ts';

@@ -1,9 +1,8 @@
 /**
  * What is known about a five-minute sample besides its sums, so that zero can be told from a gap: an account without traffic in a complete
  * sample used nothing; in an incomplete one nobody knows.
- *
- * L5. A sample is complete only when, in every partition, closed windows cover all of it, the same collectors were heard all the time,
- *     and nothing is known to be lost or in doubt.
+ * A sample is complete only when, in every partition, closed windows cover all of it, the same collectors were heard all the time, and
+ * nothing is known to be lost or in doubt.
  */
 import type { WindowClose } from '../../schemas/types.ts';
 import { sampleMs, sampleStart } from './samples.ts';
@@ -72,7 +71,7 @@ export function cover(before: Coverage | null, startMs: number, close: WindowClo
   };
 }
 
-/** L5. `parts` has one entry for each partition in which anything of the sample is known. */
+/** `parts` has one entry for each partition in which anything of the sample is known. */
 export function completeness(parts: readonly Coverage[], partitions: number): Completeness {
   const collectors = parts.reduce<readonly string[]>((names, part) => union(names, part.collectors), []);
   const partly = collectors.filter((name) => !parts.every((part) => part.collectorsThroughout.includes(name)));

@@ -21,7 +21,7 @@ export function accountingMetrics(accounting: Accounting): Metrics {
   );
   gauge('flowledger_accounting_lag_seconds', 'Age of the last record taken while there are more.', (status) => accounting.lagMs(status) / 1000);
   gauge('flowledger_accounting_watermark_timestamp_seconds', 'Watermark of the last close.', (status) => status.book.watermarkMs / 1000);
-  gauge('flowledger_accounting_stopped', '1 when the partition is not booked any further.', (status) => Number(status.fault !== null));
+  gauge('flowledger_accounting_stopped_partitions', '1 when the partition is not booked any further.', (status) => Number(status.fault !== null));
   gauge('flowledger_ledger_unclosed_windows', 'Windows in the ledger whose sums do not agree.', (status) => status.windowsUnclosed);
   gauge('flowledger_ledger_open_flows', 'Flows accepted and in no output yet at the last close.', (status) => status.book.open.flows);
   gauge('flowledger_ledger_doubts', 'Losses of unknown size that stand at the last close.', (status) => status.book.doubts);
