@@ -29,7 +29,7 @@ export class ConfigError extends Error {
 /** The exit code for a configuration error (EX_CONFIG of sysexits.h). */
 export const configErrorExitCode = 78;
 
-/** The file that applies: the one named on the command line, else FLOWLEDGER_CONFIG, else flowledger.yaml in the working directory where it exists. */
+/** The file that applies: the one named on the command line, else FLOWLEDGER_CONFIG, else flowledger.yaml here where it exists. */
 export function findConfigFile(named: string | undefined, env: Readonly<Record<string, string | undefined>>): string | undefined {
   const file = named ?? env['FLOWLEDGER_CONFIG'];
   if (file) return file;

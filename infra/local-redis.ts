@@ -8,8 +8,7 @@ import { killProcess, lastLines, startProcess, stopProcess } from './processes.t
 
 type Progress = (line: string) => void;
 
-const remedy =
-  'Install it (Debian, Ubuntu: apt-get install redis-server; Fedora: dnf install redis; macOS: brew install redis), or set redis.url to one that runs.';
+const remedy = 'Install it (Debian, Ubuntu: apt-get install redis-server; Fedora: dnf install redis; macOS: brew install redis), or set redis.url.';
 
 /** Looks for redis-server on PATH; where it is missing and this user may install packages, installs it. @throws MissingTool */
 export async function installRedis(progress: Progress = () => {}): Promise<void> {

@@ -1,4 +1,4 @@
-/** Processes that outlive the command which starts them: started detached, found again by a file, stopped only when they are still the same process. */
+/** Processes that outlive the command which starts them: found again by a file, and stopped only when they are still the same process. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';

@@ -48,7 +48,8 @@ async function apply(file: string, timeoutSeconds: number, command: Command): Pr
     }
     const places = missing.map(({ replica, partition }) => `${replica}/${partition}`).join(', ');
     process.stderr.write(
-      `configuration ${version} is in the log of all ${partitions} partitions; not acknowledged within ${timeoutSeconds} s by (aggregator/partition): ${places}\n` +
+      `configuration ${version} is in the log of all ${partitions} partitions; within ${timeoutSeconds} s it was not acknowledged ` +
+        `by (aggregator/partition): ${places}\n` +
         'It takes effect when that aggregator folds it; flowledger status tells whether it runs.\n',
     );
     return 1;

@@ -65,7 +65,8 @@ async function requireNoOutputs(log: Log, partition: number): Promise<void> {
     if ((await log.bounds(topic, partition)).endOffset === 0) continue;
     throw new ReplacedLog(
       `nars/${partition} has no base entry, but ${topic}/${partition} has records: this log replaces another one. ` +
-        'An empty base would number the outputs from 1 again, so none was written; restore the former log, or remove the output topics and the ledger as well.',
+        'An empty base would number the outputs from 1 again, so none was written; restore the former log, or remove the output topics and the ' +
+        'ledger as well.',
     );
   }
 }
@@ -137,8 +138,8 @@ export interface Applied {
 }
 
 /**
- * Writes a new configuration to every partition, again where a replica's latest acknowledgment says that it was folded past and not accepted, until both
- * replicas have acknowledged it everywhere or the time is over. A replica that comes later folds it then: it is in the log.
+ * Writes a new configuration to every partition, again where a replica's latest acknowledgment says that it was folded past and not accepted,
+ * until both replicas have acknowledged it everywhere or the time is over. A replica that comes later folds it then: it is in the log.
  * @throws LogFault
  */
 export async function applyFoldConfig(log: Log, clock: Clock, config: AggregateConfig, withinMs: number): Promise<Applied> {

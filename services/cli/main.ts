@@ -1,4 +1,4 @@
-/** The command line. A command's module is loaded only when that command is asked for, so that --help is quick and a missing part breaks nothing else. */
+/** The command line. A command's module is loaded only when that command is asked for, so that --help is quick. */
 import { Command, CommanderError } from 'commander';
 import { ConfigError, configErrorExitCode } from '../../adapters/config.ts';
 

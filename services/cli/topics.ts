@@ -60,7 +60,8 @@ export async function prepareTopics(config: Config, options: { fix: boolean; say
     if (begun.length > 0) say(`begun     nars, partitions ${begun.join(', ')}: base entry and configuration 1 of the fold`);
     const good = allTopics.filter((topic) => !findings.some((finding) => finding.topic === topic.name)).length;
     say(
-      `${good} of ${allTopics.length} topics are as they must be${findings.length > 0 && !fix ? '; flowledger topics --fix sets what can be set' : ''}`,
+      `${good} of ${allTopics.length} topics are as they must be` +
+        (findings.length > 0 && !fix ? '; flowledger topics --fix sets what can be set' : ''),
     );
     return findings;
   } finally {
