@@ -38,6 +38,7 @@ export class CopyModel {
   readonly excused = new Set<number>();
   readonly homes = new Map<string, { content: number; lost: boolean }>();
   readonly violations: string[] = [];
+  /** The highest that each replica ever acknowledged: a replica that folds again has it from the log. */
   readonly acknowledged: Record<Replica, Map<string, number>> = { a: new Map(), b: new Map() };
   ledger: Ledger;
   #incarnations = 0;
@@ -270,7 +271,8 @@ export class CopyModel {
 
   ack(replica: Replica): void {
     const { last } = this.state(this.folded[replica]);
-    this.acknowledged[replica] = last;
+    const highest = this.acknowledged[replica];
+    for (const [incarnation, sequence] of last) highest.set(incarnation, Math.max(sequence, highest.get(incarnation) ?? 0));
     this.ledger.ack({ replica, partition: 0, topicId, foldedOffset: this.folded[replica], sequences: last }, ++this.#now);
   }
 

@@ -54,7 +54,7 @@ function run(steps: readonly Step[], bound: number, mayLose: boolean): string[] 
 }
 
 function holds(steps: readonly Step[], bound = 1e9, mayLose = false): void {
-  const choices = fc.array(fc.nat(steps.length - 1), { maxLength: 120 });
+  const choices = fc.array(fc.nat(steps.length - 1), { maxLength: 150, size: 'max' });
   const walk = (picks: number[]) =>
     expect(
       run(
@@ -63,7 +63,7 @@ function holds(steps: readonly Step[], bound = 1e9, mayLose = false): void {
         mayLose,
       ),
     ).toEqual([]);
-  fc.assert(fc.property(choices, walk), { numRuns: 400 });
+  fc.assert(fc.property(choices, walk), { numRuns: Number(process.env['RUNS'] ?? 300) });
 }
 
 describe('everything accepted is in the log exactly once, and nothing is trimmed that both replicas have not acknowledged', () => {
