@@ -8,7 +8,7 @@ export function statusText(status: Status): string {
     status.services.map(({ role, id, up, ready, started_ms }) => [role, id, yes(up), yes(ready), started_ms === null ? null : time(started_ms)]),
   );
   const partitions = table(
-    ['partition', 'leader', 'a lag', 'a s', 'a n', 'b lag', 'b s', 'b n', 'watermark', 'feed n', 'feed', 'accounting n', 'accounting'],
+    ['partition', 'leader', 'a lag', 'a late', 'a n', 'b lag', 'b late', 'b n', 'watermark', 'feed n', 'feed', 'accounting n', 'accounting'],
     status.partitions.map(({ partition, leader, replicas, feed, accounting }) => [
       partition,
       leader,
@@ -22,7 +22,7 @@ export function statusText(status: Status): string {
     ]),
   );
   const collectors = table(
-    ['collector', 'up', 'store', 'buffered', 'bytes', 'unconfirmed', 'not by a', 'not by b', 'oldest s'],
+    ['collector', 'up', 'store', 'buffered', 'bytes', 'unconfirmed', 'not by a', 'not by b', 'oldest'],
     status.collectors.map((at) => [
       at.collector,
       yes(at.up),
@@ -32,7 +32,7 @@ export function statusText(status: Status): string {
       at.unconfirmed_nars,
       at.unacknowledged_a_nars,
       at.unacknowledged_b_nars,
-      at.oldest_seconds,
+      seconds(at.oldest_age_ms),
     ]),
   );
   const troubles = status.services.flatMap(({ role, id, reasons }) => reasons.map((reason) => `${role} ${id}: ${reason}\n`));
@@ -43,8 +43,12 @@ function yes(value: boolean): string {
   return value ? 'yes' : 'NO';
 }
 
-function replicaCells({ up, lag_records, lag_seconds, n }: ReplicaStatus): (number | string | null)[] {
-  return [up ? lag_records : 'down', lag_seconds, n];
+function replicaCells({ up, lag_records, lag_ms, n }: ReplicaStatus): (number | string | null)[] {
+  return [up ? lag_records : 'down', seconds(lag_ms), n];
+}
+
+function seconds(ms: number | null): string | null {
+  return ms === null ? null : `${(ms / 1000).toFixed(1)} s`;
 }
 
 /** The one further on: both reach it. */

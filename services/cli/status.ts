@@ -50,7 +50,7 @@ export interface ReplicaStatus {
   readonly state: string;
   readonly lag_records: number | null;
   /** By append times, both from the log. */
-  readonly lag_seconds: number | null;
+  readonly lag_ms: number | null;
   readonly n: number | null;
   readonly watermark_ms: number | null;
 }
@@ -78,7 +78,7 @@ export interface CollectorStatus {
   readonly unacknowledged_b_nars: number;
   /** When the oldest buffered batch was cut; null when nothing is buffered. */
   readonly oldest_ms: number | null;
-  readonly oldest_seconds: number | null;
+  readonly oldest_age_ms: number | null;
 }
 
 export interface Status {
@@ -193,13 +193,13 @@ function find(reports: readonly Report[], role: string, partition: number, id?: 
 }
 
 function replicaStatus(found: Found | undefined): ReplicaStatus {
-  if (!found) return { up: false, state: 'unknown', lag_records: null, lag_seconds: null, n: null, watermark_ms: null };
+  if (!found) return { up: false, state: 'unknown', lag_records: null, lag_ms: null, n: null, watermark_ms: null };
   const { at, up } = found;
   return {
     up,
     state: up ? at.state : 'down',
     lag_records: Math.max(0, at.end_offset - at.next_offset),
-    lag_seconds: at.lag_ms / 1000,
+    lag_ms: at.lag_ms,
     n: at.n,
     watermark_ms: at.watermark_ms > 0 ? at.watermark_ms : null,
   };
@@ -225,7 +225,7 @@ function collectorStatus(report: Report, nowMs: number): CollectorStatus[] {
       unacknowledged_a_nars: copy.unacknowledged_a_nars,
       unacknowledged_b_nars: copy.unacknowledged_b_nars,
       oldest_ms: copy.oldest_ms > 0 ? copy.oldest_ms : null,
-      oldest_seconds: copy.oldest_ms > 0 ? Math.max(0, nowMs - copy.oldest_ms) / 1000 : null,
+      oldest_age_ms: copy.oldest_ms > 0 ? Math.max(0, nowMs - copy.oldest_ms) : null,
     },
   ];
 }
