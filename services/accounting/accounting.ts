@@ -105,7 +105,7 @@ export class Accounting {
       this.#reader ??= await this.#connect();
       const fetched = await this.#reader.poll(pollMs);
       this.#logProblem = '';
-      this.#book(fetched);
+      await this.#book(fetched, signal);
       await this.#commitOffsets(commitIntervalMs);
     } catch (error) {
       if (!(error instanceof LogFault)) throw error;
@@ -165,18 +165,15 @@ export class Accounting {
     }
   }
 
-  #book(fetched: readonly Fetched[]): void {
+  /** One poll can bring what takes seconds to book; between two transactions others have their turn, and a stop is heeded. */
+  async #book(fetched: readonly Fetched[], signal: AbortSignal): Promise<void> {
     let entries: LedgerEntry[] = [];
     let outputs = 0;
-    const write = () => {
-      this.#write(entries);
-      entries = [];
-      outputs = 0;
-    };
     for (const { partition, records, nextOffset, endOffset } of fetched) {
       const status = this.#partitions[partition];
       if (!status || status.fault) continue;
       status.endOffset = endOffset;
+      if (records.length === 0) status.nextOffset = nextOffset;
       for (let from = 0; from < records.length && !status.fault; ) {
         const piece = records.slice(from, from + outputsPerWriteMax - outputs);
         from += piece.length;
@@ -184,11 +181,15 @@ export class Accounting {
         const booking = newBooking(status.book);
         const readTo = this.#enterAll(status, booking, piece);
         entries.push({ booking, nextOffset: status.fault || from < records.length ? readTo : nextOffset });
-        if (outputs >= outputsPerWriteMax) write();
+        if (outputs < outputsPerWriteMax) continue;
+        this.#write(entries);
+        entries = [];
+        outputs = 0;
+        await this.#parts.clock.sleep(0);
+        if (signal.aborted) return;
       }
-      if (records.length === 0) status.nextOffset = nextOffset;
     }
-    write();
+    this.#write(entries);
   }
 
   /** Returns the offset after the last record that was taken. */
