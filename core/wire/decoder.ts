@@ -1,0 +1,439 @@
+/** From datagram to NARs: one decoder per collector worker. The version in the header decides, not the port. */
+import type { ExporterReport, Nar } from '../../schemas/types.ts';
+import { AddressPool } from './address-pool.ts';
+import { Cursor, readUnsigned } from './cursor.ts';
+import { type DecoderCounters, noCounts } from './decoder-counters.ts';
+import { column } from './element.ts';
+import { Exporter, type ExporterSlot, type ExportProtocol, exporterKey, type WaitingDatagram, type WaitingSet } from './exporter.ts';
+import { signatureOf } from './exporter-sequence.ts';
+import { ipfixHeaderOctets, readIpfixHeader, readIpfixTemplate } from './ipfix.ts';
+import { dataSetIdMin, type SetHeader, type TemplateRecord } from './message.ts';
+import { isNetflow5Whole, netflow5HeaderOctets, netflow5Template, readNetflow5Header } from './netflow5.ts';
+import { netflow9HeaderOctets, readNetflow9Header, readNetflow9Template } from './netflow9.ts';
+import { takeOptions } from './options.ts';
+import { type RecordContext, readNar } from './record.ts';
+import { layOut, type Template } from './template.ts';
+import { recordsMaxIn, WaitingSets } from './waiting.ts';
+
+export type { DecoderCounters } from './decoder-counters.ts';
+export type { ExporterSlot, ExportProtocol } from './exporter.ts';
+
+export interface DecoderLimits {
+  /** Exporters (address, observation domain, protocol) that are known at a time; datagrams of further ones are refused. */
+  readonly exportersMax: number;
+  readonly templatesPerExporterMax: number;
+  readonly fieldsPerTemplateMax: number;
+  /** A template that is not repeated for so long is forgotten. */
+  readonly templateExpiryMs: number;
+  /** How long, and how many octets of, data sets wait for their template. */
+  readonly waitMs: number;
+  readonly waitBytesMax: number;
+  /** An exporter that is silent for so long is forgotten. */
+  readonly exporterExpiryMs: number;
+}
+
+export const defaultDecoderLimits: DecoderLimits = {
+  exportersMax: 10_000,
+  templatesPerExporterMax: 1_000,
+  fieldsPerTemplateMax: 512,
+  templateExpiryMs: 30 * 60_000,
+  waitMs: 30_000,
+  waitBytesMax: 4 * 1024 * 1024,
+  exporterExpiryMs: 24 * 3_600_000,
+};
+
+/** One that never sent a flow is forgotten sooner, so that forged source addresses do not fill the table for long. */
+const flowlessExpiryMs = 10 * 60_000;
+
+/**
+ * Takes a flow. nar.exporter is slot.index; the collector overwrites it with the index in its batch.
+ * The addresses are buffers shared between NARs: nobody may write into them.
+ */
+export type NarSink = (nar: Nar, slot: ExporterSlot) => void;
+
+const protocolCodes: Readonly<Record<ExportProtocol, number>> = { netflow_v5: 0, netflow_v9: 1, ipfix: 2 };
+
+export class Decoder {
+  readonly counters: DecoderCounters = noCounts();
+  readonly #limits: DecoderLimits;
+  readonly #exporters = new Map<string, Map<number, Exporter>>();
+  readonly #restored = new Map<string, string>();
+  readonly #pool = new AddressPool();
+  readonly #waiting: WaitingSets;
+  /** One object for all records, so that decoding allocates nothing but NARs. */
+  readonly #context: RecordContext = { receivedMs: 0, exportMs: 0, uptimeMs: -1, systemInitMs: 0, headerRate: 0, exporter: 0 };
+  #exportersEver = 0;
+
+  constructor(limits: DecoderLimits = defaultDecoderLimits) {
+    this.#limits = limits;
+    this.#waiting = new WaitingSets(limits, (set) => this.#giveUp(set));
+  }
+
+  /**
+   * Decodes one datagram and calls the sink at once for each flow, also for flows of earlier datagrams whose template just came.
+   * Never throws, whatever the datagram, and keeps no reference to it. receivedMs: Unix time in ms. exporterAddress: as text, IPv4 without the IPv6 prefix.
+   */
+  decode(datagram: Uint8Array, exporterAddress: string, receivedMs: number, sink: NarSink): void {
+    const bytes = Buffer.isBuffer(datagram) ? datagram : Buffer.from(datagram.buffer, datagram.byteOffset, datagram.byteLength);
+    this.counters.datagrams++;
+    this.counters.bytes += bytes.length;
+    const version = bytes.length >= 2 ? readUnsigned(bytes, 0, 2) : 0;
+    if (version === 5 && bytes.length >= netflow5HeaderOctets) this.#decodeNetflow5(bytes, exporterAddress, receivedMs, sink);
+    else if (version === 9 && bytes.length >= netflow9HeaderOctets)
+      this.#decodeSets(readNetflow9Header(bytes), bytes, exporterAddress, receivedMs, sink);
+    else if (version === 10 && bytes.length >= ipfixHeaderOctets) this.#decodeIpfix(bytes, exporterAddress, receivedMs, sink);
+    else this.counters.unidentifiedDatagrams++;
+  }
+
+  /** Gives up data sets that waited too long, and forgets templates and exporters that are silent. To be called every second or so. */
+  expire(nowMs: number): void {
+    this.#waiting.expire(nowMs);
+    this.#gauge();
+    for (const [address, ofAddress] of this.#exporters) {
+      for (const [code, exporter] of ofAddress) {
+        this.counters.expiredTemplates += exporter.templates.expire(nowMs);
+        const silentMs = nowMs - exporter.lastMs;
+        const outlived = silentMs > this.#limits.exporterExpiryMs || (silentMs > flowlessExpiryMs && exporter.flowsEver === 0);
+        // What is still to be reported keeps it.
+        if (!outlived || exporter.hasNews()) continue;
+        ofAddress.delete(code);
+        this.counters.exporters--;
+      }
+      if (ofAddress.size === 0) this.#exporters.delete(address);
+    }
+  }
+
+  /**
+   * What was counted per exporter since the last call, for those with something to report. These are counts of datagrams, and rejected records, which are
+   * in decoded_flows, too; each NAR is added by whoever puts it into a batch. A report must go into exactly one batch.
+   */
+  takeReports(): ExporterReport[] {
+    const reports: ExporterReport[] = [];
+    for (const ofAddress of this.#exporters.values()) {
+      for (const exporter of ofAddress.values()) {
+        const report = exporter.takeReport();
+        if (report !== undefined) reports.push(report);
+      }
+    }
+    return reports;
+  }
+
+  /** The sequence positions that changed since the last call, by slot.key. To be taken together with the reports and the NARs so far, and stored with them. */
+  takePositions(): [key: string, position: string][] {
+    const positions: [string, string][] = [];
+    for (const ofAddress of this.#exporters.values()) {
+      for (const exporter of ofAddress.values()) {
+        if (!exporter.positionChanged) continue;
+        exporter.positionChanged = false;
+        positions.push([exporter.key, exporter.position()]);
+      }
+    }
+    return positions;
+  }
+
+  /** At the start: the stored positions. The first datagram of an exporter then yields the exact loss since. Malformed ones are ignored. */
+  restore(positions: Iterable<readonly [key: string, position: string]>): void {
+    for (const [key, position] of positions) this.#restored.set(key, position);
+  }
+
+  #exporterOf(address: string, observationDomainId: number, protocol: ExportProtocol, receivedMs: number): Exporter | undefined {
+    const code = observationDomainId * 4 + protocolCodes[protocol];
+    const known = this.#exporters.get(address)?.get(code);
+    if (known !== undefined) {
+      known.lastMs = receivedMs;
+      return known;
+    }
+    if (this.counters.exporters >= this.#limits.exportersMax) {
+      this.counters.refusedDatagrams++;
+      return undefined;
+    }
+    const { templatesPerExporterMax: templatesMax, templateExpiryMs: expiryMs } = this.#limits;
+    const exporter = new Exporter(this.#exportersEver++, address, observationDomainId, protocol, { templatesMax, expiryMs });
+    exporter.lastMs = receivedMs;
+    this.counters.exporters++;
+    const ofAddress = this.#exporters.get(address);
+    if (ofAddress === undefined) this.#exporters.set(address, new Map([[code, exporter]]));
+    else ofAddress.set(code, exporter);
+    const key = exporterKey(address, observationDomainId, protocol);
+    const position = this.#restored.get(key);
+    if (position !== undefined) exporter.restore(position);
+    this.#restored.delete(key);
+    return exporter;
+  }
+
+  #decodeNetflow5(bytes: Buffer, address: string, receivedMs: number, sink: NarSink): void {
+    const header = readNetflow5Header(bytes);
+    const exporter = this.#exporterOf(address, header.observationDomainId, 'netflow_v5', receivedMs);
+    if (exporter === undefined) return;
+    exporter.receivedDatagrams++;
+    // The sequence of a corrupt header is worth nothing either: the next datagram tells what is missing.
+    if (!isNetflow5Whole(bytes, header.count)) {
+      this.#countUndecodable(exporter);
+      return;
+    }
+    if (!this.#arrive(exporter, bytes, header.sequence, header.exportMs, header.uptimeMs)) return;
+    this.#setContext(exporter, receivedMs, header.exportMs, header.uptimeMs);
+    this.#context.headerRate = header.samplingRate;
+    const end = netflow5HeaderOctets + header.count * netflow5Template.recordOctets;
+    this.#decodeRecords(exporter, netflow5Template, bytes, netflow5HeaderOctets, end, sink);
+    exporter.sequence.settle(header.count, 0);
+  }
+
+  #decodeIpfix(bytes: Buffer, address: string, receivedMs: number, sink: NarSink): void {
+    const header = readIpfixHeader(bytes);
+    if (header !== undefined) {
+      this.#decodeSets(header, bytes, address, receivedMs, sink);
+      return;
+    }
+    const exporter = this.#exporterOf(address, readUnsigned(bytes, 12, 4), 'ipfix', receivedMs);
+    if (exporter === undefined) return;
+    exporter.receivedDatagrams++;
+    this.#countUndecodable(exporter);
+  }
+
+  /** The body of NetFlow v9 and IPFIX. */
+  #decodeSets(header: SetHeader, bytes: Buffer, address: string, receivedMs: number, sink: NarSink): void {
+    const exporter = this.#exporterOf(address, header.observationDomainId, header.protocol, receivedMs);
+    if (exporter === undefined) return;
+    exporter.receivedDatagrams++;
+    if (!this.#arrive(exporter, bytes, header.sequence, header.exportMs, header.uptimeMs)) return;
+    const intake: Intake = {
+      ...{ exporter, header, bytes, receivedMs, sink },
+      ...{ records: 0, unknownMax: recordsMaxIn(header.cutOctets), decoded: false, malformed: header.cutOctets > 0, waiting: null },
+    };
+    const cursor = new Cursor(bytes, header.setsAt, header.end);
+    while (cursor.remaining >= 4) {
+      const id = cursor.u16();
+      const octets = cursor.u16() - 4;
+      if (id === 0 && octets === -4 && header.protocol === 'netflow_v9') break;
+      if (octets < 0 || octets > cursor.remaining) {
+        this.counters.malformedSets++;
+        intake.malformed = true;
+        intake.unknownMax += recordsMaxIn(cursor.remaining);
+        break;
+      }
+      const end = cursor.at + octets;
+      if (id >= dataSetIdMin) this.#takeDataSet(intake, id, cursor.at, end);
+      else if (isTemplateSet(header.protocol, id)) this.#takeTemplates(intake, id, cursor.at, end);
+      cursor.skip(octets);
+    }
+    this.#settle(intake);
+  }
+
+  /** Counts what the datagram held, and ties what waits to its place in the sequence. */
+  #settle(intake: Intake): void {
+    const { exporter, waiting } = intake;
+    const records = intake.records + (waiting?.records ?? 0);
+    const unknownMax = intake.unknownMax + (waiting?.unknownMax ?? 0);
+    const unsettled = exporter.protocol === 'netflow_v9' ? exporter.sequence.settle(1, 0) : exporter.sequence.settle(records, unknownMax);
+    if (waiting !== null && waiting.sets > 0) {
+      waiting.settled = true;
+      waiting.records = 0;
+      waiting.unsettled = unsettled;
+      waiting.decoded ||= intake.decoded;
+      if (intake.malformed) waiting.failedSets++;
+      if (!waiting.decoded) exporter.waitingDatagrams++;
+      return;
+    }
+    if (unsettled !== null) exporter.sequence.resolve(unsettled, 0, false);
+    const failed = intake.malformed || (waiting !== null && waiting.failedSets > 0);
+    if (failed && !intake.decoded && !waiting?.decoded) this.#countUndecodable(exporter);
+  }
+
+  #takeTemplates(intake: Intake, setId: number, at: number, end: number): void {
+    const { exporter, header } = intake;
+    const ofOptions = (setId & 1) === 1;
+    const cursor = new Cursor(intake.bytes, at, end);
+    while (cursor.remaining >= 4) {
+      const record = header.protocol === 'ipfix' ? readIpfixTemplate(cursor, ofOptions) : readNetflow9Template(cursor, ofOptions);
+      // What follows a template set's last record is padding.
+      if (record === undefined || (record.id < dataSetIdMin && record.fields.length > 0)) break;
+      if (record.fields.length === 0) {
+        this.#withdraw(exporter, record, ofOptions);
+        continue;
+      }
+      intake.decoded = true;
+      this.#learn(exporter, record, intake.receivedMs, intake.sink);
+    }
+  }
+
+  #withdraw(exporter: Exporter, record: TemplateRecord, ofOptions: boolean): void {
+    if (record.id >= dataSetIdMin) this.counters.withdrawnTemplates += exporter.templates.withdraw(record.id) ? 1 : 0;
+    else if (record.id === 2 || record.id === 3) this.counters.withdrawnTemplates += exporter.templates.withdrawAll(ofOptions);
+  }
+
+  #learn(exporter: Exporter, record: TemplateRecord, receivedMs: number, sink: NarSink): void {
+    const { id, fields, scopes } = record;
+    if (fields.length > this.#limits.fieldsPerTemplateMax || !exporter.templates.learn(id, fields, scopes, receivedMs)) {
+      this.counters.refusedTemplates++;
+      return;
+    }
+    this.counters.templates++;
+    const template = exporter.templates.find(id, receivedMs);
+    if (template === undefined) return;
+    for (const set of this.#waiting.take(exporter, id)) this.#decodeWaiting(set, template, sink);
+    this.#gauge();
+  }
+
+  #takeDataSet(intake: Intake, id: number, at: number, end: number): void {
+    const { exporter, header, receivedMs } = intake;
+    if (at === end) {
+      intake.decoded = true;
+      return;
+    }
+    const template = exporter.templates.find(id, receivedMs);
+    if (template === undefined) {
+      this.#keepWaiting(intake, id, at, end);
+      return;
+    }
+    this.#setContext(exporter, receivedMs, header.exportMs, header.uptimeMs);
+    const records = this.#decodeRecords(exporter, template, intake.bytes, at, end, intake.sink);
+    intake.records += records;
+    if (records > 0) {
+      intake.decoded = true;
+      return;
+    }
+    this.counters.malformedSets++;
+    intake.malformed = true;
+    intake.unknownMax += recordsMaxIn(end - at);
+  }
+
+  #keepWaiting(intake: Intake, templateId: number, at: number, end: number): void {
+    const { exporter, receivedMs } = intake;
+    const { exportMs, uptimeMs } = intake.header;
+    intake.waiting ??= { sets: 0, failedSets: 0, records: 0, unknownMax: 0, decoded: false, settled: false, unsettled: null };
+    const datagram = intake.waiting;
+    datagram.unknownMax += recordsMaxIn(end - at);
+    const bytes = Buffer.from(intake.bytes.subarray(at, end));
+    if (this.#waiting.add({ exporter, templateId, bytes, receivedMs, exportMs, uptimeMs, datagram, done: false })) {
+      datagram.sets++;
+    } else {
+      datagram.failedSets++;
+      this.counters.undecodableSets++;
+    }
+    this.#gauge();
+  }
+
+  #decodeWaiting(set: WaitingSet, template: Template, sink: NarSink): void {
+    const { exporter, datagram, bytes } = set;
+    this.#setContext(exporter, set.receivedMs, set.exportMs, set.uptimeMs);
+    const records = this.#decodeRecords(exporter, template, bytes, 0, bytes.length, sink);
+    const failed = records === 0;
+    if (failed) this.counters.malformedSets++;
+    this.#finishWaiting(set, records, failed);
+    if (!failed && !datagram.decoded) {
+      datagram.decoded = true;
+      if (datagram.settled) exporter.waitingDatagrams--;
+    }
+  }
+
+  #giveUp(set: WaitingSet): void {
+    this.counters.undecodableSets++;
+    this.#finishWaiting(set, 0, true);
+  }
+
+  #finishWaiting(set: WaitingSet, records: number, failed: boolean): void {
+    const { exporter, datagram } = set;
+    exporter.positionChanged = true;
+    datagram.sets--;
+    datagram.records += records;
+    if (failed) datagram.failedSets++;
+    if (!datagram.settled && !failed) datagram.unknownMax -= recordsMaxIn(set.bytes.length);
+    if (datagram.sets > 0 || !datagram.settled) return;
+    if (datagram.unsettled !== null) exporter.sequence.resolve(datagram.unsettled, datagram.records, datagram.failedSets === 0);
+    if (datagram.decoded || records > 0) return;
+    exporter.waitingDatagrams--;
+    this.#countUndecodable(exporter);
+  }
+
+  /** Decodes the records between at and end; returns how many there were, rejected ones and options records included. */
+  #decodeRecords(exporter: Exporter, template: Template, bytes: Buffer, at: number, end: number, sink: NarSink): number {
+    if (template.recordOctets === 0) return 0;
+    let records = 0;
+    let next = at;
+    while (next + template.recordOctets <= end) {
+      let octets = template.recordOctets;
+      if (template.scopes >= 0) octets = takeOptions(exporter, template, bytes, next, end);
+      else if (template.varies) octets = layOut(template, bytes, next, end);
+      if (octets <= 0) break;
+      if (template.scopes >= 0) this.counters.optionsRecords++;
+      else this.#takeFlow(exporter, template, bytes, next, sink);
+      records++;
+      next += octets;
+    }
+    return records;
+  }
+
+  #takeFlow(exporter: Exporter, template: Template, bytes: Buffer, at: number, sink: NarSink): void {
+    const nar = readNar(template, bytes, at, this.#context, exporter.sampling, this.#pool);
+    if (nar === null) {
+      exporter.rejectedFlows++;
+      this.counters.rejectedFlows++;
+      return;
+    }
+    if (template.hasReverse && hasReverseTraffic(template, bytes, at)) this.counters.reverseFlows++;
+    exporter.flowsEver++;
+    this.counters.flows++;
+    sink(nar, exporter);
+  }
+
+  #arrive(exporter: Exporter, bytes: Buffer, sequence: number, exportMs: number, uptimeMs: number): boolean {
+    exporter.positionChanged = true;
+    const restarts = exporter.sequence.restarts;
+    const bootMs = uptimeMs >= 0 ? exportMs - uptimeMs : Number.NaN;
+    const isNew = exporter.sequence.arrive({ sequence, exportMs, bootMs, signature: signatureOf(bytes) });
+    this.counters.exporterRestarts += exporter.sequence.restarts - restarts;
+    if (isNew) return true;
+    exporter.duplicateDatagrams++;
+    this.counters.duplicateDatagrams++;
+    return false;
+  }
+
+  #setContext(exporter: Exporter, receivedMs: number, exportMs: number, uptimeMs: number): void {
+    const context = this.#context;
+    context.receivedMs = receivedMs;
+    context.exportMs = exportMs;
+    context.uptimeMs = uptimeMs;
+    context.systemInitMs = exporter.systemInitMs;
+    context.headerRate = 0;
+    context.exporter = exporter.index;
+  }
+
+  #countUndecodable(exporter: Exporter): void {
+    exporter.undecodableDatagrams++;
+    this.counters.undecodableDatagrams++;
+  }
+
+  #gauge(): void {
+    this.counters.waitingSets = this.#waiting.sets;
+    this.counters.waitingBytes = this.#waiting.bytes;
+  }
+}
+
+/** One datagram on its way through, and what it held. */
+interface Intake {
+  readonly exporter: Exporter;
+  readonly header: SetHeader;
+  readonly bytes: Buffer;
+  readonly receivedMs: number;
+  readonly sink: NarSink;
+  records: number;
+  /** Records there may be in octets that could not be decoded. */
+  unknownMax: number;
+  decoded: boolean;
+  malformed: boolean;
+  waiting: WaitingDatagram | null;
+}
+
+/** Template and options template sets: 0 and 1 in NetFlow v9, 2 and 3 in IPFIX. */
+function isTemplateSet(protocol: SetHeader['protocol'], id: number): boolean {
+  return protocol === 'ipfix' ? id === 2 || id === 3 : id === 0 || id === 1;
+}
+
+function hasReverseTraffic(template: Template, bytes: Uint8Array, at: number): boolean {
+  const { offsets, octets } = template.layout;
+  return [column.reverseOctets, column.reversePackets].some((place) => {
+    const offset = offsets[place]!;
+    return offset >= 0 && readUnsigned(bytes, at + offset, octets[place]!) > 0;
+  });
+}

@@ -1,0 +1,142 @@
+/**
+ * The information elements that a NAR is made of (IANA IPFIX registry; NetFlow v9 field types have the same numbers).
+ * All others are skipped by their length.
+ */
+
+/** Places in a decode plan, one per value that a NAR is computed from. */
+export const column = {
+  octets: 0,
+  packets: 1,
+  srcAddr4: 2,
+  dstAddr4: 3,
+  srcAddr6: 4,
+  dstAddr6: 5,
+  srcPort: 6,
+  dstPort: 7,
+  proto: 8,
+  tcpFlags: 9,
+  tos: 10,
+  inIf: 11,
+  outIf: 12,
+  srcAs: 13,
+  dstAs: 14,
+  srcNet4: 15,
+  dstNet4: 16,
+  srcNet6: 17,
+  dstNet6: 18,
+  nextHop4: 19,
+  nextHop6: 20,
+  direction: 21,
+  samplingInterval: 22,
+  samplingPacketInterval: 23,
+  samplingPacketSpace: 24,
+  samplingSize: 25,
+  samplingPopulation: 26,
+  samplerId: 27,
+  start: 28,
+  end: 29,
+  systemInit: 30,
+  reverseOctets: 31,
+  reversePackets: 32,
+} as const;
+
+export const columnCount = 33;
+
+/** How a time is encoded: 'uptime' = ms since the exporter's start, modulo 2^32; 'delta' = microseconds before the export time; 'ntp' = RFC 7011 section 6.1.9. */
+export type TimeKind = 'none' | 'milliseconds' | 'seconds' | 'ntp' | 'uptime' | 'delta';
+
+export interface Element {
+  readonly column: number;
+  /** Where several elements of a record give the same value, the lowest rank counts; of equal rank the last one, which is the inner packet's. */
+  readonly rank: number;
+  /** Widest field that makes sense, in octets; of a wider one the low octets count, so that no value outgrows the schema. */
+  readonly octetsMax: number;
+  /** Set where any other width means that the field is something else. */
+  readonly octetsExact: number;
+  readonly time: TimeKind;
+}
+
+function plain(place: number, octetsMax: number, rank = 0): Element {
+  return { column: place, rank, octetsMax, octetsExact: 0, time: 'none' };
+}
+
+function address(place: number, octets: 4 | 16): Element {
+  return { column: place, rank: 0, octetsMax: octets, octetsExact: octets, time: 'none' };
+}
+
+function time(place: number, kind: TimeKind, rank: number): Element {
+  return { column: place, rank, octetsMax: kind === 'uptime' || kind === 'delta' ? 4 : 8, octetsExact: kind === 'ntp' ? 8 : 0, time: kind };
+}
+
+/** By element number, enterprise number 0. */
+export const elements: ReadonlyMap<number, Element> = new Map([
+  // The device's counters: delta counts first, then totals (85, 86), initiator counts (231, 298), and what left the device where nothing else is told.
+  [1, plain(column.octets, 8, 0)],
+  [85, plain(column.octets, 8, 1)],
+  [231, plain(column.octets, 8, 2)],
+  [23, plain(column.octets, 8, 3)],
+  [2, plain(column.packets, 8, 0)],
+  [86, plain(column.packets, 8, 1)],
+  [298, plain(column.packets, 8, 2)],
+  [24, plain(column.packets, 8, 3)],
+  [8, address(column.srcAddr4, 4)],
+  [12, address(column.dstAddr4, 4)],
+  [27, address(column.srcAddr6, 16)],
+  [28, address(column.dstAddr6, 16)],
+  [7, plain(column.srcPort, 2, 0)],
+  [180, plain(column.srcPort, 2, 1)],
+  [182, plain(column.srcPort, 2, 1)],
+  [11, plain(column.dstPort, 2, 0)],
+  [181, plain(column.dstPort, 2, 1)],
+  [183, plain(column.dstPort, 2, 1)],
+  [4, plain(column.proto, 1)],
+  [6, plain(column.tcpFlags, 2)],
+  [5, plain(column.tos, 1)],
+  [10, plain(column.inIf, 4)],
+  [14, plain(column.outIf, 4)],
+  [16, plain(column.srcAs, 4)],
+  [17, plain(column.dstAs, 4)],
+  [9, plain(column.srcNet4, 1)],
+  [13, plain(column.dstNet4, 1)],
+  [29, plain(column.srcNet6, 1)],
+  [30, plain(column.dstNet6, 1)],
+  [15, address(column.nextHop4, 4)],
+  [62, address(column.nextHop6, 16)],
+  [61, plain(column.direction, 1)],
+  [34, plain(column.samplingInterval, 4, 0)],
+  [50, plain(column.samplingInterval, 4, 1)],
+  [305, plain(column.samplingPacketInterval, 4)],
+  [306, plain(column.samplingPacketSpace, 4)],
+  [309, plain(column.samplingSize, 4)],
+  [310, plain(column.samplingPopulation, 4)],
+  [48, plain(column.samplerId, 4, 0)],
+  [302, plain(column.samplerId, 4, 1)],
+  // Absolute times before those that need a second one to be understood; the time of an event stands in for a missing end.
+  [152, time(column.start, 'milliseconds', 0)],
+  [154, time(column.start, 'ntp', 1)],
+  [156, time(column.start, 'ntp', 2)],
+  [150, time(column.start, 'seconds', 3)],
+  [22, time(column.start, 'uptime', 4)],
+  [158, time(column.start, 'delta', 5)],
+  [153, time(column.end, 'milliseconds', 0)],
+  [155, time(column.end, 'ntp', 1)],
+  [157, time(column.end, 'ntp', 2)],
+  [151, time(column.end, 'seconds', 3)],
+  [21, time(column.end, 'uptime', 4)],
+  [159, time(column.end, 'delta', 5)],
+  [323, time(column.end, 'milliseconds', 6)],
+  [324, time(column.end, 'ntp', 7)],
+  [325, time(column.end, 'ntp', 8)],
+  [322, time(column.end, 'seconds', 9)],
+  [160, time(column.systemInit, 'milliseconds', 0)],
+]);
+
+/** RFC 5103: the private enterprise number under which an element counts the reverse direction. */
+export const reverseEnterprise = 29305;
+
+export const reverseElements: ReadonlyMap<number, Element> = new Map([
+  [1, plain(column.reverseOctets, 8, 0)],
+  [85, plain(column.reverseOctets, 8, 1)],
+  [2, plain(column.reversePackets, 8, 0)],
+  [86, plain(column.reversePackets, 8, 1)],
+]);

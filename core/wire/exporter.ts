@@ -1,0 +1,135 @@
+/** What the decoder keeps of one exporter (address, observation domain, protocol). */
+import type { ExporterReport } from '../../schemas/types.ts';
+import { ExporterSequence, type Unsettled } from './exporter-sequence.ts';
+import { Sampling } from './sampling.ts';
+import { type TemplateLimits, TemplateStore } from './template.ts';
+
+export type ExportProtocol = 'netflow_v5' | 'netflow_v9' | 'ipfix';
+
+/** An exporter as others see it. The object is the same as long as the decoder knows the exporter. */
+export interface ExporterSlot {
+  /** Unique within its decoder, never used again. */
+  readonly index: number;
+  /** `address|observation domain|protocol`. */
+  readonly key: string;
+  readonly samplerAddress: string;
+  readonly observationDomainId: number;
+  readonly protocol: ExportProtocol;
+}
+
+export function exporterKey(samplerAddress: string, observationDomainId: number, protocol: ExportProtocol): string {
+  return `${samplerAddress}|${observationDomainId}|${protocol}`;
+}
+
+/** A data set that came before its template. */
+export interface WaitingSet {
+  readonly exporter: Exporter;
+  readonly templateId: number;
+  /** The set's content without its header; a copy. */
+  readonly bytes: Buffer;
+  readonly receivedMs: number;
+  readonly exportMs: number;
+  readonly uptimeMs: number;
+  readonly datagram: WaitingDatagram;
+  /** Decoded or given up. */
+  done: boolean;
+}
+
+/** A datagram of which sets wait for their template. */
+export interface WaitingDatagram {
+  sets: number;
+  failedSets: number;
+  /** Records decoded from sets that waited. */
+  records: number;
+  /** Records there may be in those that still wait or failed; counted until the datagram is settled. */
+  unknownMax: number;
+  /** Something of it was decoded, at once or later. */
+  decoded: boolean;
+  /** The whole datagram has been read, and has its place in the sequence. */
+  settled: boolean;
+  unsettled: Unsettled | null;
+}
+
+export class Exporter implements ExporterSlot {
+  readonly index: number;
+  readonly key: string;
+  readonly samplerAddress: string;
+  readonly observationDomainId: number;
+  readonly protocol: ExportProtocol;
+  readonly templates: TemplateStore;
+  readonly sampling = new Sampling();
+  readonly sequence = new ExporterSequence();
+  readonly waiting = new Map<number, WaitingSet[]>();
+  waitingBytes = 0;
+  /** Datagrams of which nothing is decoded yet, and sets wait. */
+  waitingDatagrams = 0;
+  systemInitMs = 0;
+  lastMs = 0;
+  flowsEver = 0;
+  receivedDatagrams = 0;
+  undecodableDatagrams = 0;
+  duplicateDatagrams = 0;
+  rejectedFlows = 0;
+  positionChanged = false;
+
+  constructor(index: number, samplerAddress: string, observationDomainId: number, protocol: ExportProtocol, limits: TemplateLimits) {
+    this.index = index;
+    this.samplerAddress = samplerAddress;
+    this.observationDomainId = observationDomainId;
+    this.protocol = protocol;
+    this.key = exporterKey(samplerAddress, observationDomainId, protocol);
+    this.templates = new TemplateStore(limits);
+  }
+
+  /** The sequence's position and the datagrams that will never be decoded if this process ends now. */
+  position(): string {
+    return `${this.waitingDatagrams} ${this.sequence.position()}`;
+  }
+
+  restore(position: string): void {
+    const space = position.indexOf(' ');
+    const lost = Number(position.slice(0, space));
+    if (space < 1 || !Number.isSafeInteger(lost) || lost < 0) return;
+    if (this.sequence.restore(position.slice(space + 1))) this.undecodableDatagrams += lost;
+  }
+
+  /** Something is still to be reported or waited for. */
+  hasNews(): boolean {
+    return this.positionChanged || this.waitingDatagrams > 0 || this.#counted();
+  }
+
+  #counted(): boolean {
+    const { lost, undecodable } = this.sequence;
+    const datagrams = this.receivedDatagrams + this.undecodableDatagrams + this.duplicateDatagrams;
+    return datagrams > 0 || this.rejectedFlows > 0 || lost !== 0 || undecodable > 0;
+  }
+
+  /** What was counted since the last call; undefined where that is nothing. */
+  takeReport(): ExporterReport | undefined {
+    if (!this.#counted()) return undefined;
+    const { lost, undecodable } = this.sequence;
+    const countsDatagrams = this.protocol === 'netflow_v9';
+    const report: ExporterReport = {
+      sampler_address: this.samplerAddress,
+      observation_domain_id: this.observationDomainId,
+      protocol: this.protocol,
+      received_datagrams: this.receivedDatagrams,
+      undecodable_datagrams: this.undecodableDatagrams,
+      duplicate_datagrams: this.duplicateDatagrams,
+      lost_on_wire_flows: countsDatagrams ? 0 : lost,
+      lost_on_wire_datagrams: countsDatagrams ? lost : 0,
+      undecodable_flows: countsDatagrams ? 0 : undecodable,
+      decoded_flows: this.rejectedFlows,
+      decoded_bytes: 0n,
+      decoded_packets: 0n,
+      rejected_flows: this.rejectedFlows,
+    };
+    this.receivedDatagrams = 0;
+    this.undecodableDatagrams = 0;
+    this.duplicateDatagrams = 0;
+    this.rejectedFlows = 0;
+    this.sequence.lost = 0;
+    this.sequence.undecodable = 0;
+    return report;
+  }
+}

@@ -1,0 +1,175 @@
+/** One data record -> one NAR, by the decode plan of its template. */
+import type { Nar } from '../../schemas/types.ts';
+import { type AddressPool, noAddress } from './address-pool.ts';
+import { readUnsigned } from './cursor.ts';
+import { column, type TimeKind } from './element.ts';
+import { rateOf, type Sampling } from './sampling.ts';
+import type { Layout, Template } from './template.ts';
+
+/** What a record's meaning depends on beside its own octets. */
+export interface RecordContext {
+  receivedMs: number;
+  /** The header's export time. */
+  exportMs: number;
+  /** sysUptime of the header (NetFlow v5, v9); -1 where the protocol has none. */
+  uptimeMs: number;
+  /** Time of the exporter's start from options (IPFIX systemInitTimeMilliseconds); 0 where it is not known. */
+  systemInitMs: number;
+  /** Rate of the header (NetFlow v5); 0 where it tells none. */
+  headerRate: number;
+  /** The exporter's number in its decoder. */
+  exporter: number;
+}
+
+const flowDirectionNotSaid = 255;
+/** Times from the year 10000 on are no times. */
+const timeMsMax = 253_402_300_800_000;
+/** From 1900 (NTP) to 1970 (Unix), in seconds. */
+const ntpOffset = 2_208_988_800;
+
+/** A value of the record, 0 where it has none. */
+function valueAt(layout: Layout, bytes: Uint8Array, base: number, place: number): number {
+  const offset = layout.offsets[place]!;
+  return offset < 0 ? 0 : readUnsigned(bytes, base + offset, layout.octets[place]!);
+}
+
+/** null where a counter is implausible (2^53 or more). */
+export function readNar(template: Template, bytes: Buffer, base: number, context: RecordContext, sampling: Sampling, pool: AddressPool): Nar | null {
+  const { layout } = template;
+  const octets = valueAt(layout, bytes, base, column.octets);
+  const packets = valueAt(layout, bytes, base, column.packets);
+  if (octets > Number.MAX_SAFE_INTEGER || packets > Number.MAX_SAFE_INTEGER) return null;
+  const v6 = isV6(layout, bytes, base);
+  const inIf = valueAt(layout, bytes, base, column.inIf);
+  const end = endOf(template, bytes, base, context);
+  const directionAt = layout.offsets[column.direction]!;
+  return {
+    exporter: context.exporter,
+    src_addr: v6 ? v6At(layout, bytes, base, column.srcAddr6, pool) : v4At(layout, bytes, base, column.srcAddr4, pool),
+    dst_addr: v6 ? v6At(layout, bytes, base, column.dstAddr6, pool) : v4At(layout, bytes, base, column.dstAddr4, pool),
+    src_port: valueAt(layout, bytes, base, column.srcPort),
+    dst_port: valueAt(layout, bytes, base, column.dstPort),
+    proto: valueAt(layout, bytes, base, column.proto),
+    bytes: octets,
+    packets,
+    tcp_flags: valueAt(layout, bytes, base, column.tcpFlags),
+    ip_tos: valueAt(layout, bytes, base, column.tos),
+    in_if: inIf,
+    out_if: valueAt(layout, bytes, base, column.outIf),
+    src_as: valueAt(layout, bytes, base, column.srcAs),
+    dst_as: valueAt(layout, bytes, base, column.dstAs),
+    src_net: valueAt(layout, bytes, base, v6 ? column.srcNet6 : column.srcNet4),
+    dst_net: valueAt(layout, bytes, base, v6 ? column.dstNet6 : column.dstNet4),
+    next_hop: v6 ? v6At(layout, bytes, base, column.nextHop6, pool) : v4At(layout, bytes, base, column.nextHop4, pool),
+    flow_direction: directionAt < 0 ? flowDirectionNotSaid : readUnsigned(bytes, base + directionAt, layout.octets[column.direction]!),
+    sampling_rate: samplingRate(layout, bytes, base, inIf, context, sampling),
+    time_flow_start_ms: startOf(template, bytes, base, context, end),
+    time_flow_end_ms: end,
+    time_received_ms: context.receivedMs,
+  };
+}
+
+function v4At(layout: Layout, bytes: Uint8Array, base: number, place: number, pool: AddressPool): Buffer {
+  const offset = layout.offsets[place]!;
+  return offset < 0 ? noAddress : pool.v4(bytes, base + offset);
+}
+
+function v6At(layout: Layout, bytes: Uint8Array, base: number, place: number, pool: AddressPool): Buffer {
+  const offset = layout.offsets[place]!;
+  return offset < 0 ? noAddress : pool.v6(bytes, base + offset);
+}
+
+/** Some devices fill in both families, with zeros in the one that does not apply. */
+function isV6(layout: Layout, bytes: Uint8Array, base: number): boolean {
+  const src6 = layout.offsets[column.srcAddr6]!;
+  const dst6 = layout.offsets[column.dstAddr6]!;
+  if (src6 < 0 && dst6 < 0) return false;
+  const has4 = layout.offsets[column.srcAddr4]! >= 0 || layout.offsets[column.dstAddr4]! >= 0;
+  if (!has4) return true;
+  const any4 = valueAt(layout, bytes, base, column.srcAddr4) !== 0 || valueAt(layout, bytes, base, column.dstAddr4) !== 0;
+  return !any4 && (anyOctet(bytes, base, src6) || anyOctet(bytes, base, dst6));
+}
+
+function anyOctet(bytes: Uint8Array, base: number, offset: number): boolean {
+  if (offset < 0) return false;
+  for (let i = base + offset; i < base + offset + 16; i++) if (bytes[i] !== 0) return true;
+  return false;
+}
+
+/** The record's own rate, else the header's, else what options records announced. */
+function samplingRate(layout: Layout, bytes: Uint8Array, base: number, inIf: number, context: RecordContext, sampling: Sampling): number {
+  const { offsets } = layout;
+  const interval = valueAt(layout, bytes, base, column.samplingInterval);
+  if (interval > 0) return interval;
+  if (offsets[column.samplingPacketInterval]! >= 0 || offsets[column.samplingSize]! >= 0) {
+    const rate = ownRate(layout, bytes, base);
+    if (rate > 0) return rate;
+  }
+  return context.headerRate > 0 ? context.headerRate : sampling.rateFor(valueAt(layout, bytes, base, column.samplerId), inIf);
+}
+
+/** The rate that the fields of a data or options record tell; 0 where they tell none. */
+export function ownRate(layout: Layout, bytes: Uint8Array, base: number): number {
+  return rateOf({
+    interval: valueAt(layout, bytes, base, column.samplingInterval),
+    packetInterval: valueAt(layout, bytes, base, column.samplingPacketInterval),
+    packetSpace: valueAt(layout, bytes, base, column.samplingPacketSpace),
+    size: valueAt(layout, bytes, base, column.samplingSize),
+    population: valueAt(layout, bytes, base, column.samplingPopulation),
+  });
+}
+
+/** Where nothing usable tells the end, it is the export time; where nothing tells the start, it is the end. */
+function endOf(template: Template, bytes: Uint8Array, base: number, context: RecordContext): number {
+  const end = timeOf(template.layout, template.endKind, column.end, bytes, base, context);
+  return end > 0 && end < timeMsMax ? end : context.exportMs;
+}
+
+function startOf(template: Template, bytes: Uint8Array, base: number, context: RecordContext, end: number): number {
+  const { layout } = template;
+  const start = timeOf(layout, template.startKind, column.start, bytes, base, context);
+  if (start > 0 && start < timeMsMax) return start;
+  if (template.startKind !== 'uptime' || template.endKind !== 'uptime') return end;
+  // The exporter's start is unknown, the duration is not.
+  const durationMs = (valueAt(layout, bytes, base, column.end) - valueAt(layout, bytes, base, column.start)) | 0;
+  return durationMs > 0 ? end - durationMs : end;
+}
+
+/** Unix time in ms, 0 where the record does not tell it. */
+function timeOf(layout: Layout, kind: TimeKind, place: number, bytes: Uint8Array, base: number, context: RecordContext): number {
+  const offset = layout.offsets[place]!;
+  if (offset < 0) return 0;
+  const at = base + offset;
+  switch (kind) {
+    case 'uptime':
+      return fromUptime(layout, bytes, base, readUnsigned(bytes, at, layout.octets[place]!), context);
+    case 'milliseconds':
+      return readUnsigned(bytes, at, layout.octets[place]!);
+    case 'seconds':
+      return readUnsigned(bytes, at, layout.octets[place]!) * 1000;
+    case 'ntp':
+      return fromNtp(readUnsigned(bytes, at, 4), readUnsigned(bytes, at + 4, 4));
+    case 'delta':
+      return Math.floor(context.exportMs - readUnsigned(bytes, at, layout.octets[place]!) / 1000);
+    case 'none':
+      return 0;
+  }
+}
+
+/**
+ * A time that counts ms since the exporter's start. Both counters wrap at 2^32 ms, and some devices set a time just before the start (-1) or just
+ * after the export, so the age is a signed difference modulo 2^32.
+ */
+function fromUptime(layout: Layout, bytes: Uint8Array, base: number, switchedMs: number, context: RecordContext): number {
+  if (context.uptimeMs >= 0) return context.exportMs - ((context.uptimeMs - switchedMs) | 0);
+  const initMs = valueAt(layout, bytes, base, column.systemInit) || context.systemInitMs;
+  if (initMs === 0 || initMs > timeMsMax) return 0;
+  return context.exportMs - ((context.exportMs - initMs - switchedMs) | 0);
+}
+
+/** RFC 7011 section 6.1.9; the era that began in 2036 included. */
+function fromNtp(seconds: number, fraction: number): number {
+  if (seconds === 0) return 0;
+  const unixSeconds = seconds >= ntpOffset ? seconds - ntpOffset : seconds + 2 ** 32 - ntpOffset;
+  return unixSeconds * 1000 + Math.floor((fraction * 1000) / 2 ** 32);
+}

@@ -1,0 +1,215 @@
+/** Templates (RFC 3954 section 5, RFC 7011 section 3.4): what an exporter says about the layout of its data records, compiled once into a decode plan. */
+import type { Cursor } from './cursor.ts';
+import { column, columnCount, type Element, elements, reverseElements, reverseEnterprise, type TimeKind } from './element.ts';
+
+export interface TemplateField {
+  readonly element: number;
+  /** Private enterprise number; 0 for IANA's elements, and always in NetFlow v9. */
+  readonly enterprise: number;
+  /** In octets; variableLength where each record says it. */
+  readonly octets: number;
+}
+
+export const variableLength = 0xffff;
+
+/** Where a record's values lie: `offsets[column]` from the record's start, -1 where it has none, and `octets[column]`. */
+export interface Layout {
+  readonly offsets: Int32Array;
+  readonly octets: Int32Array;
+}
+
+export interface Template {
+  readonly id: number;
+  readonly fields: readonly TemplateField[];
+  /** The first so many fields are scopes; -1 marks a template of flow records. */
+  readonly scopes: number;
+  /** Octets of a record, or the fewest it can have where fields vary. */
+  readonly recordOctets: number;
+  readonly varies: boolean;
+  /** Of records of fixed length: filled in once. Else it is filled in again for each record. */
+  readonly layout: Layout;
+  /** Per field what it fills in, for records whose layout varies. */
+  readonly targets: readonly (Element | undefined)[];
+  readonly startKind: TimeKind;
+  readonly endKind: TimeKind;
+  readonly hasReverse: boolean;
+  learnedMs: number;
+}
+
+function elementOf(field: TemplateField): Element | undefined {
+  if (field.enterprise === 0) return elements.get(field.element);
+  return field.enterprise === reverseEnterprise ? reverseElements.get(field.element) : undefined;
+}
+
+/** A field that does not fill in anything: unknown, of zero length, or of a width that its element cannot have. */
+function usable(element: Element | undefined, octets: number): element is Element {
+  return element !== undefined && octets > 0 && (element.octetsExact === 0 || octets === element.octetsExact || octets === variableLength);
+}
+
+/** Which fields of the template count: the best rank of each column, and of those the last. */
+function chooseTargets(fields: readonly TemplateField[], scopes: number): (Element | undefined)[] {
+  const best = new Map<number, number>();
+  const chosen = fields.map((field, index) => {
+    const element = index < scopes ? undefined : elementOf(field);
+    if (!usable(element, field.octets)) return undefined;
+    best.set(element.column, Math.min(best.get(element.column) ?? Number.POSITIVE_INFINITY, element.rank));
+    return element;
+  });
+  return chosen.map((element) => (element !== undefined && best.get(element.column) === element.rank ? element : undefined));
+}
+
+function timeKind(targets: readonly (Element | undefined)[], wanted: number): TimeKind {
+  return targets.findLast((element) => element?.column === wanted)?.time ?? 'none';
+}
+
+/** Compiles a template. scopes: number of scope fields, -1 for flow records. */
+export function compileTemplate(id: number, fields: readonly TemplateField[], scopes: number, learnedMs: number): Template {
+  const targets = chooseTargets(fields, scopes);
+  const varies = fields.some((field) => field.octets === variableLength);
+  const layout = { offsets: new Int32Array(columnCount).fill(-1), octets: new Int32Array(columnCount) };
+  let recordOctets = 0;
+  fields.forEach((field, index) => {
+    const element = targets[index];
+    if (!varies && element !== undefined) place(layout, element, recordOctets, field.octets);
+    // A field of variable length takes at least the one octet that tells its length.
+    recordOctets += field.octets === variableLength ? 1 : field.octets;
+  });
+  const hasReverse = fields.some((field) => field.enterprise === reverseEnterprise);
+  return {
+    id,
+    fields,
+    scopes,
+    recordOctets,
+    varies,
+    layout,
+    targets,
+    startKind: timeKind(targets, column.start),
+    endKind: timeKind(targets, column.end),
+    hasReverse,
+    learnedMs,
+  };
+}
+
+function place(layout: Layout, element: Element, offset: number, octets: number): void {
+  const excess = Math.max(0, octets - element.octetsMax);
+  layout.offsets[element.column] = offset + excess;
+  layout.octets[element.column] = octets - excess;
+}
+
+/** Where the content of the field lies that was measured last; one object, so that measuring allocates nothing. */
+export const extent = { start: 0, octets: 0 };
+
+/** Measures the field at `at` (RFC 7011 section 7); false where it does not end before `end`. */
+export function measureField(field: TemplateField, bytes: Uint8Array, at: number, end: number): boolean {
+  let start = at;
+  let octets = field.octets;
+  if (octets === variableLength) {
+    if (start + 1 > end) return false;
+    octets = bytes[start++]!;
+    if (octets === 255) {
+      if (start + 2 > end) return false;
+      octets = (bytes[start]! << 8) | bytes[start + 1]!;
+      start += 2;
+    }
+  }
+  if (start + octets > end) return false;
+  extent.start = start;
+  extent.octets = octets;
+  return true;
+}
+
+/** Fills the layout for the record at `at`, offsets counted from `at`; gives the record's octets, or -1 where it does not end before `end`. */
+export function layOut(template: Template, bytes: Uint8Array, at: number, end: number): number {
+  const { layout, fields, targets } = template;
+  layout.offsets.fill(-1);
+  let next = at;
+  for (let i = 0; i < fields.length; i++) {
+    const field = fields[i]!;
+    if (!measureField(field, bytes, next, end)) return -1;
+    const element = targets[i];
+    if (usable(element, extent.octets)) place(layout, element, extent.start - at, extent.octets);
+    next = extent.start + extent.octets;
+  }
+  return next - at;
+}
+
+/** Reads `count` field specifiers; undefined where they do not end before the cursor does. withEnterprise: RFC 7011 section 3.2, else RFC 3954. */
+export function readFields(cursor: Cursor, count: number, withEnterprise: boolean): TemplateField[] | undefined {
+  const fields: TemplateField[] = [];
+  for (let i = 0; i < count; i++) {
+    if (!cursor.has(4)) return undefined;
+    const element = cursor.u16();
+    const octets = cursor.u16();
+    const hasEnterprise = withEnterprise && (element & 0x8000) !== 0;
+    if (hasEnterprise && !cursor.has(4)) return undefined;
+    fields.push(hasEnterprise ? { element: element & 0x7fff, enterprise: cursor.u32(), octets } : { element, enterprise: 0, octets });
+  }
+  return fields;
+}
+
+export interface TemplateLimits {
+  readonly templatesMax: number;
+  readonly expiryMs: number;
+}
+
+/** The templates of one exporter (address, observation domain, protocol). The transport session is not part of the scope: devices change source ports. */
+export class TemplateStore {
+  readonly #limits: TemplateLimits;
+  readonly #templates = new Map<number, Template>();
+
+  constructor(limits: TemplateLimits) {
+    this.#limits = limits;
+  }
+
+  get size(): number {
+    return this.#templates.size;
+  }
+
+  find(id: number, nowMs: number): Template | undefined {
+    const template = this.#templates.get(id);
+    return template !== undefined && nowMs - template.learnedMs <= this.#limits.expiryMs ? template : undefined;
+  }
+
+  /** False where the store is full. A repeated template keeps its plan, a different one replaces it. */
+  learn(id: number, fields: readonly TemplateField[], scopes: number, nowMs: number): boolean {
+    const known = this.#templates.get(id);
+    if (known !== undefined && known.scopes === scopes && sameFields(known.fields, fields)) {
+      known.learnedMs = nowMs;
+      return true;
+    }
+    if (known === undefined && this.#templates.size >= this.#limits.templatesMax) return false;
+    this.#templates.set(id, compileTemplate(id, fields, scopes, nowMs));
+    return true;
+  }
+
+  withdraw(id: number): boolean {
+    return this.#templates.delete(id);
+  }
+
+  /** RFC 7011 section 8.1: all templates of one kind. Returns how many. */
+  withdrawAll(ofOptions: boolean): number {
+    return this.#removeWhere((template) => template.scopes >= 0 === ofOptions);
+  }
+
+  expire(nowMs: number): number {
+    return this.#removeWhere((template) => nowMs - template.learnedMs > this.#limits.expiryMs);
+  }
+
+  #removeWhere(matches: (template: Template) => boolean): number {
+    let removed = 0;
+    for (const [id, template] of this.#templates) {
+      if (!matches(template)) continue;
+      this.#templates.delete(id);
+      removed++;
+    }
+    return removed;
+  }
+}
+
+function sameFields(a: readonly TemplateField[], b: readonly TemplateField[]): boolean {
+  if (a.length !== b.length) return false;
+  return a.every((field, i) => {
+    const other = b[i]!;
+    return field.element === other.element && field.enterprise === other.enterprise && field.octets === other.octets;
+  });
+}
