@@ -332,7 +332,8 @@ function prepareStatements(database: DatabaseSync) {
     position: prepare('SELECT * FROM positions WHERE partition = ?'),
     balance: prepare(`SELECT ${sumOf(exporterSums)} FROM exporter_balance WHERE partition = ?`),
     unclosed: prepare(
-      `SELECT count(*) AS aggregates, min(window_start_ms) AS window_start_ms, max(window_end_ms) AS window_end_ms, ${sumOf(['flows', 'bytes', 'packets'])}
+      `SELECT count(*) AS aggregates,
+         min(window_start_ms) AS window_start_ms, max(window_end_ms) AS window_end_ms, ${sumOf(['flows', 'bytes', 'packets'])}
        FROM aggregate_rows WHERE partition = ? AND n > ? AND kind = ?`,
     ),
     unclosedWindows: prepare('SELECT partition, count(*) AS windows FROM windows WHERE closed = 0 GROUP BY partition'),

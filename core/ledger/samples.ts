@@ -27,7 +27,7 @@ export function sampleStart(atMs: number): number {
   return Math.floor(atMs / sampleMs) * sampleMs;
 }
 
-/** Traffic between two accounts counts for both; an aggregate without account fields for none. Adjustments count in the sample of their own window. */
+/** Traffic between two accounts counts for both, an aggregate without account fields for none, an adjustment in the sample of its own window. */
 export function addSamples(deltas: SampleDeltas, aggregate: Aggregate): void {
   const startMs = sampleStart(aggregate.window_start_ms);
   for (const { name, value } of aggregate.group) {
