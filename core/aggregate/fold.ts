@@ -1,0 +1,255 @@
+/**
+ * The deterministic fold over one partition of nars: step(state, record) -> outputs. No clock, no chance, no dependence on how the log was cut
+ * into fetches or where a process restarted. Two folds of the same log are equal to the byte, in their outputs and in their states.
+ *
+ * A1. Nothing is folded before the log's first base entry, nor before the first configuration (G7).
+ * A2. Of each incarnation sequence last + 1 is accepted; what is lower is a duplicate, what is higher a gap, of which nothing is taken (F3, F4).
+ * A3. The partition's watermark never goes back; a batch's own counts as at most its append time (F11).
+ * A4. Every accepted flow is in exactly one open window or adjustment, and leaves it in exactly one output.
+ * A5. A configuration or a schema that this release does not know throws before anything is changed: the replica stops, and never folds on.
+ */
+import { foldStateCodec, narBatchCodec, UndecodableRecord } from '../../schemas/codec.ts';
+import { adminCollector } from '../../schemas/topics.ts';
+import type { FoldCounts, FoldState, IncarnationSequence, NarBatch, OutputBlock } from '../../schemas/types.ts';
+import { Balance } from './balance.ts';
+import { type Digest, emptyChain } from './chain.ts';
+import { closeWindows } from './close.ts';
+import { Incarnations } from './live.ts';
+import { Outputs } from './outputs.ts';
+import { compileSettings, type Settings } from './settings.ts';
+import { Windows } from './windows.ts';
+
+export interface FoldRecord {
+  readonly offset: number;
+  /** The broker's append time, Unix time in ms. */
+  readonly appendedMs: number;
+  readonly value: Uint8Array | null;
+}
+
+export type Outcome = 'accepted' | 'duplicate' | 'gap' | 'before_base' | 'rejected';
+
+export interface Step {
+  readonly outcome: Outcome;
+  /** Whose batch it was; '' where that is not known. */
+  readonly collector: string;
+  readonly nars: number;
+  /** In order of n. */
+  readonly blocks: readonly OutputBlock[];
+  /** A snapshot of the state after this record is due, at the same offsets in every replica. */
+  readonly snapshotDue: boolean;
+}
+
+/** A base that names a snapshot of an earlier log, which this release cannot begin with. */
+export class UnsupportedBase extends Error {}
+
+/** Later than any date that a collector's clock can mean, in ms; keeps sums of times exact. */
+const timeMsMax = 8.64e15;
+
+export class Fold {
+  readonly partition: number;
+  #nextOffset = 0;
+  #hasBase = false;
+  #settings: Settings | null = null;
+  #watermarkMs: number | null = null;
+  #unknownLosses = 0;
+  #counts: FoldCounts = { accepted: 0, duplicate: 0, gap: 0, before_base: 0, rejected: 0, ignored_configs: 0 };
+  #incarnations = new Incarnations();
+  #windows = new Windows();
+  #balance = new Balance();
+  #outputs: Outputs;
+
+  /** The empty state, before the first record of a log. */
+  constructor(partition: number, digest: Digest) {
+    this.partition = partition;
+    this.#outputs = new Outputs(partition, 0, emptyChain, digest);
+  }
+
+  /** @throws UnknownSchema when a newer release wrote the state, UndecodableRecord, UnknownFoldVersion */
+  static restore(bytes: Uint8Array, digest: Digest): Fold {
+    const state = foldStateCodec.decode(bytes);
+    const fold = new Fold(state.partition, digest);
+    fold.#nextOffset = state.next_offset;
+    fold.#hasBase = state.has_base;
+    fold.#settings = state.config && compileSettings(state.config);
+    fold.#watermarkMs = state.watermark_ms;
+    fold.#unknownLosses = state.unknown_losses;
+    fold.#counts = { ...state.counts };
+    fold.#incarnations = Incarnations.restore(state.collectors);
+    fold.#windows = Windows.restore(state.closed_through_ms, state.open, state.late, state.config?.window_ms ?? 0);
+    fold.#balance = Balance.restore(state.exporters);
+    fold.#outputs = new Outputs(state.partition, state.n, state.chain, digest);
+    return fold;
+  }
+
+  /** Canonical: equal states have equal bytes, in whichever order they came about. */
+  serialise(): Buffer {
+    const { open, late } = this.#windows.state();
+    const state: FoldState = {
+      partition: this.partition,
+      next_offset: this.#nextOffset,
+      n: this.n,
+      chain: this.chain,
+      has_base: this.#hasBase,
+      config: this.#settings?.config ?? null,
+      watermark_ms: this.#watermarkMs,
+      closed_through_ms: this.#windows.closedThroughMs,
+      unknown_losses: this.#unknownLosses,
+      counts: this.#counts,
+      collectors: this.#incarnations.state(),
+      open,
+      late,
+      exporters: this.#balance.entries(),
+    };
+    return foldStateCodec.encode(state);
+  }
+
+  /** The offset of the next record to fold. */
+  get nextOffset(): number {
+    return this.#nextOffset;
+  }
+
+  get n(): number {
+    return this.#outputs.n;
+  }
+
+  get chain(): Uint8Array {
+    return this.#outputs.chain;
+  }
+
+  get watermarkMs(): number | null {
+    return this.#watermarkMs;
+  }
+
+  get hasBase(): boolean {
+    return this.#hasBase;
+  }
+
+  /** 0 before the first configuration. */
+  get configVersion(): number {
+    return this.#settings?.config.version ?? 0;
+  }
+
+  /** Flows accepted and in no output yet. */
+  get openFlows(): number {
+    return this.#windows.open().flows;
+  }
+
+  /** Records of the log so far, by what became of them. */
+  get counts(): Readonly<FoldCounts> {
+    return this.#counts;
+  }
+
+  /** All that were heard, those of which nothing was accepted included; sorted. */
+  collectors(): string[] {
+    return this.#incarnations.names();
+  }
+
+  /** What an Ack says of a collector: all its incarnations, sorted. */
+  sequences(collector: string): IncarnationSequence[] {
+    return this.#incarnations.sequences(collector);
+  }
+
+  /** @throws UnknownSchema, UnknownFoldVersion, UnsupportedBase: nothing was changed, and nothing may be folded by this release any more */
+  step(record: FoldRecord): Step {
+    if (record.offset < this.#nextOffset) throw new RangeError(`offset ${record.offset} was folded: the next is ${this.#nextOffset}`);
+    const batch = decode(record.value, this.partition);
+    const outcome = batch ? this.#take(batch, record) : 'rejected';
+    this.#nextOffset = record.offset + 1;
+    this.#counts[outcome]++;
+    const every = this.#settings?.config.snapshot_every;
+    return {
+      outcome,
+      collector: batch?.collector ?? '',
+      nars: outcome === 'accepted' && batch ? batch.nars.length : 0,
+      blocks: this.#outputs.takeBlocks(),
+      snapshotDue: this.#hasBase && every !== undefined && this.#nextOffset % every === 0,
+    };
+  }
+
+  #take(batch: NarBatch, record: FoldRecord): Outcome {
+    const isAdmin = batch.collector === adminCollector;
+    // A1.
+    if (isAdmin ? !this.#hasBase && !batch.base : !this.#hasBase || !this.#settings) return 'before_base';
+    // A2.
+    const last = this.#incarnations.last(batch.collector, batch.incarnation);
+    if (batch.sequence <= last) return 'duplicate';
+    if (batch.sequence > last + 1) {
+      if (!this.#hasBase) return 'before_base';
+      this.#incarnations.hear(batch.collector);
+      return 'gap';
+    }
+    if (isAdmin) this.#administer(batch);
+    const heardMs = Math.min(batch.watermark_ms, record.appendedMs); // A3
+    this.#incarnations.accept(batch, heardMs - (this.#settings?.config.lateness_ms ?? 0));
+    if (this.#settings) this.#account(batch, heardMs, this.#settings, record.offset);
+    return 'accepted';
+  }
+
+  /** A5: whatever throws here does so before a change. */
+  #administer(batch: NarBatch): void {
+    const { base, fold_config: config } = batch;
+    if (base?.snapshot && !this.#hasBase) {
+      const { replica, topic_id, offset } = base.snapshot;
+      throw new UnsupportedBase(`the log begins with snapshot ${offset} of replica ${replica} (topic ${topic_id}), which needs a newer release`);
+    }
+    const isNext = config !== null && config.version === this.configVersion + 1;
+    const settings = isNext ? compileSettings(config) : null;
+    this.#hasBase ||= base !== null;
+    if (settings) {
+      this.#settings = settings;
+      this.#windows.adopt(settings.config.window_ms);
+    } else if (config) this.#counts.ignored_configs++;
+  }
+
+  #account(batch: NarBatch, heardMs: number, settings: Settings, offset: number): void {
+    const windows = this.#windows;
+    const isFirst = windows.closedThroughMs === null;
+    const allowedMs = this.#incarnations.watermark(settings.config.live_within_ms);
+    if (allowedMs !== null && (this.#watermarkMs === null || allowedMs > this.#watermarkMs)) this.#watermarkMs = allowedMs; // A3
+    if (isFirst && this.#watermarkMs !== null) windows.begin(this.#watermarkMs);
+    windows.add(batch.nars, batch.exporters, settings);
+    this.#report(batch, heardMs);
+    if (this.#watermarkMs === null) return;
+    const doubts = () => this.#unknownLosses + this.#incarnations.doubts(settings.config.live_within_ms);
+    const heardIn = (startMs: number, endMs: number) => this.#incarnations.heardIn(startMs, endMs);
+    const { config } = settings;
+    closeWindows({ windows, balance: this.#balance, outputs: this.#outputs, config, watermarkMs: this.#watermarkMs, offset, doubts, heardIn });
+  }
+
+  #report(batch: NarBatch, heardMs: number): void {
+    if (batch.exporters.length === 0 && batch.losses.length === 0) return;
+    const { coverage } = this.#windows.coverageAt(heardMs);
+    for (const report of batch.exporters) {
+      this.#balance.report(report);
+      coverage.lostOnWireFlows += report.lost_on_wire_flows;
+      coverage.lostOnWireDatagrams += report.lost_on_wire_datagrams;
+    }
+    for (const loss of batch.losses) {
+      this.#balance.loss(loss);
+      coverage.lostFlows += loss.nars;
+      if (loss.unknown) this.#unknownLosses++;
+    }
+  }
+}
+
+/** Null for what every release rejects alike (F16). @throws UnknownSchema */
+function decode(value: Uint8Array | null, partition: number): NarBatch | null {
+  if (value === null) return null;
+  try {
+    const batch = narBatchCodec.decode(value);
+    return isWellFormed(batch, partition) ? batch : null;
+  } catch (error) {
+    if (error instanceof UndecodableRecord) return null;
+    throw error;
+  }
+}
+
+function isWellFormed(batch: NarBatch, partition: number): boolean {
+  if (batch.partition !== partition || batch.sequence < 1 || batch.through < batch.sequence || batch.watermark_ms < 0) return false;
+  const exporters = batch.exporters.length;
+  for (const nar of batch.nars) {
+    if (nar.exporter < 0 || nar.exporter >= exporters || nar.bytes < 0 || nar.packets < 0) return false;
+    if (nar.time_received_ms < 0 || nar.time_received_ms > timeMsMax) return false;
+  }
+  return true;
+}
