@@ -76,7 +76,7 @@ async function measure(protocol: string): Promise<Row> {
     const waiting = async () =>
       (await metric('collector-1', 'flowledger_collector_unconfirmed_nars')) + (await metric('collector-1', 'flowledger_collector_pending_nars'));
     await until(async () => (await waiting()) === 0, 'the collector');
-    const decoded = await metric('collector-1', 'flowledger_collector_flows_total');
+    const decoded = await metric('collector-1', 'flowledger_collector_decoded_flows_total');
     await until(async () => (await metric('aggregator-a', 'flowledger_aggregator_nars_total')) >= decoded, 'the aggregator');
     const seconds = (Date.now() - startedMs) / 1000;
     const [collectorSeconds, aggregatorSeconds] = spent().map((now, i) => now - (before[i] as number) - (idlePerSecond[i] as number) * seconds) as [
