@@ -259,6 +259,28 @@ describe('watchdog and feed', () => {
     expect(elections.map(({ reason }) => reason)).toEqual(['initial']);
   });
 
+  test('what is read a second time after a fault is no news', async () => {
+    for (let seed = 1; seed <= 5; seed++) {
+      const world = new World(seed);
+      world.watchdog();
+      const talk = async (rounds: number, a: Partial<Health> = {}, b: Partial<Health> = {}) => {
+        for (let i = 0; i < rounds; i++) {
+          world.says('a', 5, history, a);
+          world.says('b', 5, history, b);
+          await world.run(100);
+        }
+      };
+      await talk(20);
+      // a says that it stops while b cannot take its place.
+      for (const stopping of [false, true, false]) await talk(1, { stopping }, { partitions: [] });
+      await talk(230);
+      world.broker.away(50);
+      await talk(30);
+      const elections = [...world.broker.partition(topics.elections.name, 0).committed()].map(({ value }) => electionCodec.decode(value!));
+      expect(elections.map(({ reason }) => reason)).toEqual(['initial']);
+    }
+  });
+
   test('a watchdog that was stopped for a while accuses nobody of what it did not hear', async () => {
     const world = new World(9);
     const { process } = world.watchdog();

@@ -1,5 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import { sha256 } from '../../../adapters/digest.ts';
+import { comparedOutputsMax } from '../../../core/feed/comparison.ts';
 import { type FeedOptions, FeedPartition, type Step } from '../../../core/feed/partition.ts';
 import { decodeOutput, emptyTail, type Tail } from '../../../core/feed/tail.ts';
 import { type Replica, replicas } from '../../../schemas/topics.ts';
@@ -192,6 +193,19 @@ describe('two histories', () => {
     const scene = new Scene({}, tailAt(8)).elect('b').gets('b', 9, 12, other);
     expect(scene.phase).toBe('held');
     expect(scene.emits()).toEqual([]);
+  });
+
+  test('a difference that was too long ago to be compared still shows when the leader is to be continued', () => {
+    const long = historyOf(2 * comparedOutputsMax);
+    const scene = new Scene({ transactionOutputsMax: 2 * comparedOutputsMax }).elect('a').readsBack(...long.slice(0, 1));
+    for (let n = 1; n < long.length; n += 500) scene.gets('a', n, Math.min(n + 499, long.length), long);
+    expect(scene.phase).toBe('standby');
+    scene.readsBack(historyOf(2, 2)[1]!);
+    while (scene.next().do === 'wait') scene.later(1_000);
+    scene.feed.open({ ...tailAt(2, historyOf(2, 2)) }, scene.nowMs);
+    expect(scene.phase).toBe('active');
+    expect(scene.emits()).toEqual([]);
+    expect(scene.feed.phase).toMatchObject({ name: 'held', divergence: { n: 2, between: ['a', 'aggregates'] } });
   });
 
   test('an election does not end it, nor a fault, nor a record of another feed, nor time', () => {

@@ -132,6 +132,23 @@ describe('what is kept is bounded', () => {
     expect(take(blockOf(history, 13, 18), 2)).toBe('taken');
   });
 
+  test('what found no room behind a gap is read again when the gap is closed', () => {
+    const { outputs, take } = track(10);
+    take(blockOf(history, 1, 3), 0);
+    take(blockOf(history, 6, 9), 1);
+    take(blockOf(history, 10, 15), 2);
+    take(blockOf(history, 16, 20), 3);
+    take(blockOf(history, 21, 22), 4);
+    outputs.drop(3);
+    take(blockOf(history, 4, 5), 5);
+    expect([outputs.lastN, outputs.paused]).toEqual([15, true]);
+    outputs.drop(15);
+    expect(outputs.resume()).toBe(3);
+    take(blockOf(history, 16, 20), 3);
+    take(blockOf(history, 21, 22), 4);
+    expect(outputs.lastN).toBe(22);
+  });
+
   test('whatever gaps, repeats and bounds there are, reading on as told yields everything in order', () => {
     // A topic in which each block comes at least once, in any order, some twice; the last pass is in order, as after a replica's restart.
     const cuts = fc.array(fc.integer({ min: 1, max: 6 }), { minLength: 1, maxLength: 20 });
