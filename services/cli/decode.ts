@@ -16,7 +16,8 @@ export function registerDecode(program: Command): void {
 
 async function decodeFile(file: string, json: boolean): Promise<void> {
   const datagrams = await readPcap(file);
-  const decoder = new Decoder(defaultDecoderLimits);
+  // A capture is an excerpt: how old a template is says nothing there.
+  const decoder = new Decoder({ ...defaultDecoderLimits, templateExpiryMs: Number.POSITIVE_INFINITY });
   const write = json ? writeJson : tableWriter();
   let bytes = 0n;
   let packets = 0n;
