@@ -13,7 +13,7 @@ INSTALLED := node_modules/.package-lock.json
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # Packages' install scripts are never run; none is needed.
 $(INSTALLED): package.json package-lock.json
