@@ -54,7 +54,7 @@ class RedisStore implements Store {
     this.#options = options;
     this.#prefix = `${options.keyPrefix}:{${options.collector}}`;
     this.#redis = new Redis(options.url, {
-      // A command is carried out now or not at all, and never sent twice by the client: the caller knows what a repetition means, the client does not.
+      // A command is carried out now or not at all, and never sent twice by the client: only the caller knows what a repetition means.
       enableOfflineQueue: false,
       autoResendUnfulfilledCommands: false,
       maxRetriesPerRequest: 1,

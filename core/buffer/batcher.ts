@@ -1,6 +1,6 @@
 /**
  * NARs become batches: one open batch per partition, cut by count, by size, and all at once at each flush, so that the exporters' positions taken at
- * that moment are those reached by exactly the NARs in the flush and before it.
+ * that moment are those reached by exactly the NARs in the flush and before it (I12).
  */
 import { narBatchCodec } from '../../schemas/codec.ts';
 import { messageBytesMax } from '../../schemas/topics.ts';
@@ -37,7 +37,7 @@ export interface BatcherOptions {
   readonly narsMax: number;
 }
 
-/** Upper bounds of the encoded sizes: a NAR with three IPv6 addresses and every number at its longest; a report and a Loss together, as in a tombstone. */
+/** Upper bounds of the encoded sizes: a NAR with three IPv6 addresses and every number at its longest; a report together with a Loss. */
 const narBytesMax = 192;
 const exporterBytesMax = 384;
 const frameBytesMax = 1024;
@@ -103,7 +103,7 @@ export class Batcher {
     this.number(incarnation, isVolatile, ends);
   }
 
-  /** From now on NARs are not kept: they are counted as lost for this reason. null: they are kept again. */
+  /** I13: from now on NARs are not kept, they are counted as lost for this reason. null: they are kept again. */
   refuse(reason: LossReason | null): void {
     this.#refusing = reason;
   }

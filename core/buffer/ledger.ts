@@ -1,5 +1,5 @@
 /**
- * The ledger of the local copy: what is kept per (incarnation, partition), what of it Kafka confirmed, what each replica acknowledged, and what follows:
+ * The ledger of the local copy: what is kept per (incarnation, partition), what of it Kafka confirmed, what each replica acknowledged; and so
  * what to send, what is missing, what may be trimmed or released, and which replica's acknowledgments stay out. It decides; the loop carries out.
  */
 import { type Replica, replicas } from '../../schemas/topics.ts';
@@ -160,7 +160,7 @@ export class Ledger {
     list?.splice(list.indexOf(stream), 1);
   }
 
-  /** A batch is in the copy. Bytes of the batch are held here until Kafka confirms it, as far as the cache goes; those in memory until it is trimmed. */
+  /** A batch is in the copy. Its bytes stay here, too, until Kafka confirms it, as far as the cache goes; where it is in memory, until it is trimmed. */
   keep(stream: Stream, batch: NewBatch, place: 'store' | 'memory', nowMs: number): void {
     const size = batch.value.length + batch.totals.length + entryOverheadBytes;
     const cached = place === 'memory' || this.#cachedBytes + batch.value.length <= this.#options.cacheBytesMax;
@@ -254,7 +254,7 @@ export class Ledger {
     }
   }
 
-  /** An Ack was read. Judged alone, never with the other replica's (M05), and only the latest counts, not the highest (W07). Returns what can be trimmed. */
+  /** An Ack was read. It is judged alone, never with the other replica's, and only the latest counts, not the highest. */
   ack(ack: AckView, nowMs: number): void {
     const before = this.#views[ack.replica].get(ack.partition);
     const isNews = !before || before.ack.foldedOffset !== ack.foldedOffset || before.ack.topicId !== ack.topicId || !sameSequences(before.ack, ack);

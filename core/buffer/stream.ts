@@ -119,7 +119,7 @@ export class Stream {
     return this.narsThrough - (this.at(sequence)?.narsThrough ?? this.narsThrough);
   }
 
-  /** Drops what both replicas have. */
+  /** I2: drops what both replicas have, and nothing else. */
   trim(): readonly Kept[] {
     const count = Math.max(0, this.settled - this.first + 1);
     if (count === 0) return [];
@@ -134,7 +134,7 @@ export class Stream {
   }
 
   /**
-   * The go-back-N rule for one replica's latest Ack: what it folded past and did not accept is missing, and all after it goes again.
+   * I14: the go-back-N rule for one replica's latest Ack: what it folded past and did not accept is missing, and all after it goes again.
    * An unsent batch is never missing, so while a re-send is unconfirmed there is no second one; lag alone proves nothing (F4).
    */
   judge(accepted: number, foldedOffset: number): boolean {

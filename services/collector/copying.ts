@@ -1,6 +1,6 @@
 /**
- * Getting batches into the local copy, wherever that is now: the store, or while it is away the process' memory, under an incarnation of its own whose
- * batches say so. Nothing is sent that is not kept here first.
+ * Getting batches into the local copy, wherever that is now: the store, or while it is away the process' memory, under an incarnation of its own
+ * whose batches say so. I1: nothing is sent that is not kept here first.
  */
 import type { Clock, Logger } from '../../adapters/ports.ts';
 import { type Flush, type FlushOutcome, type Store, type StoredBatch, StoreFault } from '../../adapters/store.ts';

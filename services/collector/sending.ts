@@ -45,7 +45,7 @@ export class Sending {
     this.#key = Buffer.from(parts.collector);
   }
 
-  /** Sends what there is to send; returns at once. @throws Error when an earlier call went wrong in a way that is no fault of the log or the store. */
+  /** Sends what there is to send; returns at once. @throws Error when an earlier call went wrong without a fault of the log or the store. */
   pumpAll(): void {
     if (this.#failure) throw this.#failure;
     for (let partition = 0; partition < this.#parts.partitions; partition++) {
@@ -171,7 +171,7 @@ export class Sending {
     return narBatchCodec.encode(withReason(batch, reason));
   }
 
-  /** Asks the broker whether it is there, and what it must know before anything is sent: the topic's id, its partitions, where it ends (the restart rule). */
+  /** Asks the broker whether it is there, and what must be known before anything is sent: the topic's id, its partitions, where they end. */
   async determine(): Promise<void> {
     const { log, ledger, gate, logger, partitions, confirmed } = this.#parts;
     try {

@@ -1,6 +1,5 @@
 /**
- * The model-checked protocol of the collector (spec of the local copy) around the real ledger: one partition, a store, a log that lies in the ways that
- * are known, two replicas that fold and acknowledge. Every batch carries one content; who wins its number in the log decides how it is counted.
+ * The model-checked protocol of the collector around the real ledger: one partition, a store, a log that lies in the ways that are known, two replicas that fold and acknowledge. Every batch carries one content; who wins its number in the log decides how it is counted.
  */
 import { Ledger, type SendPlan } from '../../../core/buffer/ledger.ts';
 import { dueSettlement, forgetOver, goodbyesDue, noteSettled } from '../../../core/buffer/settlement.ts';
@@ -314,9 +313,8 @@ export class CopyModel {
       this.settle();
       if (round > 5 && this.ledger.streams.every((stream) => stream.isEmpty) && this.folded.a === this.log.length) return;
     }
-    this.violations.push(
-      `does not come to rest: ${this.ledger.streams.map((s) => `${s.incarnation} ${s.first}..${s.last} next ${s.next} a${s.acknowledged.a} b${s.acknowledged.b}`)}`,
-    );
+    const where = this.ledger.streams.map((stream) => `${stream.incarnation} ${stream.first}..${stream.last}, next ${stream.next}`);
+    this.violations.push(`does not come to rest: ${where}`);
   }
 
   /** Everything accepted is counted exactly once, or reported lost exactly once where a loss is allowed. */
