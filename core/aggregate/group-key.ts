@@ -1,11 +1,11 @@
 /**
  * The grouping key of a NAR, compiled once per configuration. A NAR's values are followed through a tree of maps, one level per field,
  * to its group, so that no text is built for a flow whose values were seen before.
- * The tree and the accounts' cache only remember what can be computed again: emptying them changes no result.
+ * The tree and the accounts' table only remember what can be computed again: emptying them changes no result.
  */
 import type { ExporterReport, FoldConfig, GroupField, Nar } from '../../schemas/types.ts';
 import { addressText } from '../nar/address.ts';
-import { PrefixMap } from './prefix-map.ts';
+import { integerOf, PrefixMap } from './prefix-map.ts';
 import type { Usage } from './sums.ts';
 import type { Window } from './window.ts';
 
@@ -39,7 +39,9 @@ const numberFields = [
 const exporterFields = ['sampler_address', 'observation_domain_id', 'protocol'] as const;
 
 const groupsRememberedMax = 1 << 17;
-const accountsRememberedMax = 1 << 16;
+/** A power of two; a hash is shifted to a place. */
+const addressesRemembered = 1 << 16;
+const addressShift = 16;
 
 export class GroupKeys {
   readonly #fields: readonly Field[];
@@ -96,10 +98,11 @@ export function groupKey(fields: readonly GroupField[]): string {
 }
 
 function compileField(name: string, accounts: Accounts): Field {
-  if (name === 'src_account' || name === 'dst_account') {
-    const address = name === 'src_account' ? 'src_addr' : 'dst_addr';
-    const accountOf = (nar: Nar) => accounts.of(nar[address]);
-    return { name, valueOf: accountOf, textOf: accountOf };
+  if (name === 'src_account') {
+    return { name, valueOf: (nar) => accounts.of(nar.src_addr), textOf: (nar) => accounts.nameOf(accounts.of(nar.src_addr)) };
+  }
+  if (name === 'dst_account') {
+    return { name, valueOf: (nar) => accounts.of(nar.dst_addr), textOf: (nar) => accounts.nameOf(accounts.of(nar.dst_addr)) };
   }
   const address = addressFields.find((field) => field === name);
   if (address) return { name, valueOf: (nar) => addressValue(nar[address]), textOf: (nar) => textOfAddress(nar[address]) };
@@ -110,30 +113,50 @@ function compileField(name: string, accounts: Accounts): Field {
   throw new UnknownGroupField(`group_by names ${name}, which this release does not know`);
 }
 
-/** Which account an address belongs to. */
+/**
+ * Which account an address belongs to, as a small number. IPv4 addresses are remembered in a table of fixed size, in which an address
+ * takes the place of another one: a look-up costs one access to memory.
+ */
 class Accounts {
   readonly #prefixes: PrefixMap;
-  readonly #remembered = new Map<Value, string>();
+  readonly #names: string[] = [];
+  readonly #numbers = new Map<string, number>();
+  /** Pairs of an address and its account's number + 1; 0 where nothing is remembered. */
+  readonly #table = new Int32Array(2 * addressesRemembered);
 
   constructor(entries: Iterable<readonly [prefix: string, account: string]>) {
     this.#prefixes = new PrefixMap(entries);
   }
 
-  of(address: Uint8Array): string {
-    const value = addressValue(address);
-    const remembered = this.#remembered.get(value);
-    if (remembered !== undefined) return remembered;
-    const account = this.#prefixes.find(address) ?? unassignedAccount;
-    if (this.#remembered.size >= accountsRememberedMax) this.#remembered.clear();
-    this.#remembered.set(value, account);
+  of(address: Uint8Array): number {
+    if (address.length !== 4) return this.#find(address);
+    const integer = integerOf(address);
+    const slot = 2 * (Math.imul(integer, 0x9e3779b1) >>> addressShift);
+    const remembered = this.#table[slot + 1] as number;
+    if (remembered !== 0 && this.#table[slot] === integer) return remembered - 1;
+    const account = this.#find(address);
+    this.#table[slot] = integer;
+    this.#table[slot + 1] = account + 1;
     return account;
+  }
+
+  nameOf(account: number): string {
+    return this.#names[account] as string;
+  }
+
+  #find(address: Uint8Array): number {
+    const name = this.#prefixes.find(address) ?? unassignedAccount;
+    const known = this.#numbers.get(name);
+    if (known !== undefined) return known;
+    this.#numbers.set(name, this.#names.length);
+    return this.#names.push(name) - 1;
   }
 }
 
-/** An IPv4 address as a 32-bit integer, which V8 keeps without an object; anything else as text. */
+/** Anything but an IPv4 address as text. */
 function addressValue(address: Uint8Array): Value {
-  if (address.length !== 4) return Buffer.from(address.buffer, address.byteOffset, address.byteLength).toString('latin1');
-  return ((address[0] as number) << 24) | ((address[1] as number) << 16) | ((address[2] as number) << 8) | (address[3] as number);
+  if (address.length === 4) return integerOf(address);
+  return Buffer.from(address.buffer, address.byteOffset, address.byteLength).toString('latin1');
 }
 
 function textOfAddress(address: Uint8Array): string {

@@ -1,41 +1,48 @@
 /** Longest prefix match over IPv4 and IPv6. An IPv6 prefix does not match IPv4 addresses, nor the reverse. */
 import { addressBytes } from '../nar/address.ts';
 
+/** By the network's octets with host bits zero: an IPv4 network as a 32-bit integer, an IPv6 network as latin1 text. */
+type Networks = Map<number | string, string>;
+
 interface PrefixesOfLength {
   readonly length: number;
-  /** By the network's octets, host bits zero, as latin1 text. */
-  readonly values: Map<string, string>;
+  readonly networks: Networks;
 }
 
 export class PrefixMap {
-  readonly #v4: PrefixesOfLength[];
-  readonly #v6: PrefixesOfLength[];
+  /** Longest first. */
+  readonly #v4: PrefixesOfLength[] = [];
+  readonly #v6: PrefixesOfLength[] = [];
 
   /** Of two entries for one prefix the last counts. @throws RangeError for what is not a prefix */
   constructor(entries: Iterable<readonly [prefix: string, value: string]>) {
-    const byLength = new Map<string, PrefixesOfLength>();
     for (const [prefix, value] of entries) {
       const { network, length } = parsePrefix(prefix);
-      const name = `${network.length}/${length}`;
-      const prefixes = byLength.get(name) ?? { length, values: new Map<string, string>() };
-      byLength.set(name, prefixes);
-      prefixes.values.set(masked(network, length), value);
+      const isV4 = network.length === 4;
+      const prefixes = isV4 ? this.#v4 : this.#v6;
+      let ofLength = prefixes.find((candidate) => candidate.length === length);
+      if (!ofLength) {
+        ofLength = { length, networks: new Map() };
+        prefixes.push(ofLength);
+      }
+      ofLength.networks.set(isV4 ? maskedV4(integerOf(network), length) : maskedV6(network, length), value);
     }
-    const longestFirst = (octets: string) =>
-      [...byLength]
-        .filter(([name]) => name.startsWith(`${octets}/`))
-        .map(([, prefixes]) => prefixes)
-        .sort((a, b) => b.length - a.length);
-    this.#v4 = longestFirst('4');
-    this.#v6 = longestFirst('16');
+    for (const prefixes of [this.#v4, this.#v6]) prefixes.sort((a, b) => b.length - a.length);
   }
 
-  /** Of an address of 4 or 16 octets. */
+  /** Of an address of 4 or 16 octets; any other has no value. */
   find(address: Uint8Array): string | undefined {
-    const candidates = address.length === 4 ? this.#v4 : address.length === 16 ? this.#v6 : [];
-    for (const { length, values } of candidates) {
-      const value = values.get(masked(address, length));
-      if (value !== undefined) return value;
+    if (address.length === 4) {
+      const integer = integerOf(address);
+      for (const { length, networks } of this.#v4) {
+        const value = networks.get(maskedV4(integer, length));
+        if (value !== undefined) return value;
+      }
+    } else if (address.length === 16) {
+      for (const { length, networks } of this.#v6) {
+        const value = networks.get(maskedV6(address, length));
+        if (value !== undefined) return value;
+      }
     }
     return undefined;
   }
@@ -50,7 +57,17 @@ function parsePrefix(prefix: string): { network: Uint8Array; length: number } {
   return { network, length };
 }
 
-function masked(address: Uint8Array, length: number): string {
+/** An IPv4 address as a signed 32-bit integer, which V8 keeps without an object. */
+export function integerOf(v4: Uint8Array): number {
+  return ((v4[0] as number) << 24) | ((v4[1] as number) << 16) | ((v4[2] as number) << 8) | (v4[3] as number);
+}
+
+function maskedV4(integer: number, length: number): number {
+  // A shift by 32 is a shift by 0.
+  return length === 0 ? 0 : integer & (-1 << (32 - length));
+}
+
+function maskedV6(address: Uint8Array, length: number): string {
   let text = '';
   for (let i = 0; i * 8 < length; i++) {
     const bits = Math.min(8, length - i * 8);

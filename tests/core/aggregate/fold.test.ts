@@ -257,6 +257,21 @@ describe('windows', () => {
     expect(closes.map(({ clamped_flows }) => clamped_flows)).toEqual([0, 2, 0]);
   });
 
+  test('flows that came before the first watermark are closed with their own windows', () => {
+    const only = batch({ watermark_ms: t0, goodbye: true, nars: [at(0), at(-5 * minute)] });
+    const { closes, aggregates } = foldOf([beginning(), only, tick(1, t0 + 3 * minute, { collector: 'c2' })]);
+    expect(aggregates.map(({ kind, window_start_ms }) => [kind, window_start_ms - t0])).toEqual([
+      ['usage', -5 * minute],
+      ['usage', 0],
+    ]);
+    expect(closes.map(({ window_start_ms, window_end_ms }) => [window_start_ms - t0, window_end_ms - t0])).toEqual([
+      [-5 * minute, -4 * minute],
+      [-4 * minute, 0],
+      [0, minute],
+      [minute, 2 * minute],
+    ]);
+  });
+
   test('the scaled totals are corrected for sampling where the rate is known', () => {
     const nars = [at(1, { sampling_rate: 1000 }), at(2, { sampling_rate: 0 })];
     const { aggregates, closes } = foldOf([beginning(), batch({ watermark_ms: t0 + 15 * second, nars }), closing(2, minute)]);
