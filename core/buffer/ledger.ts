@@ -160,7 +160,7 @@ export class Ledger {
     list?.splice(list.indexOf(stream), 1);
   }
 
-  /** A batch is in the copy. Its bytes stay here, too, until Kafka confirms it, as far as the cache goes; where it is in memory, until it is trimmed. */
+  /** A batch is in the copy. Its bytes stay here, too, until Kafka confirms it, as far as the cache goes; in memory, until it is trimmed. */
   keep(stream: Stream, batch: NewBatch, place: 'store' | 'memory', nowMs: number): void {
     const size = batch.value.length + batch.totals.length + entryOverheadBytes;
     const cached = place === 'memory' || this.#cachedBytes + batch.value.length <= this.#options.cacheBytesMax;
