@@ -3,17 +3,19 @@
  * reserved collector ~admin, each of an incarnation of its own with sequence 1, so that writing one again is harmless. The incarnation's name carries
  * the version: the acknowledgments of ~admin, which name every incarnation that a replica has folded, then tell which versions are in force.
  */
-import type { Clock, Log, LogRecord } from '../../adapters/ports.ts';
+import type { Clock, Log, LogRecord, LogWriter } from '../../adapters/ports.ts';
+import { compileSettings, foldVersion } from '../../core/aggregate/settings.ts';
 import { ackCodec, narBatchCodec } from '../../schemas/codec.ts';
 import { ackPartition, adminCollector, outputTopic, type Replica, replicas, topics } from '../../schemas/topics.ts';
 import type { Ack, FoldConfig, NarBatch } from '../../schemas/types.ts';
 import type { AggregateConfig } from '../config.ts';
 
-/** The arithmetic that this release folds with. */
-const foldVersion = 1;
+/** A configuration that the fold would not take: a replica ignores it, or stops at it, so it must not get into the log. */
+export class UnusableFoldConfig extends Error {}
 
-export function foldConfigOf(config: AggregateConfig, partitions: number, version: number): FoldConfig {
-  return {
+/** @throws UnusableFoldConfig */
+function foldConfigOf(config: AggregateConfig, partitions: number, version: number): FoldConfig {
+  const foldConfig = {
     version,
     fold_version: foldVersion,
     partitions,
@@ -29,6 +31,14 @@ export function foldConfigOf(config: AggregateConfig, partitions: number, versio
     deduplication: config.deduplication,
     accounts: config.accounts.map(({ prefix, account }) => ({ prefix, account })),
   };
+  let usable: boolean;
+  try {
+    usable = compileSettings(foldConfig) !== null;
+  } catch (error) {
+    throw new UnusableFoldConfig(`section aggregate cannot be folded with, nothing was written: ${(error as Error).message}`, { cause: error });
+  }
+  if (!usable) throw new UnusableFoldConfig('section aggregate cannot be folded with, nothing was written: look at its prefixes and durations');
+  return foldConfig;
 }
 
 /** A log without a base whose outputs exist: it replaces another, and an empty base would start n again at 1. */
@@ -140,23 +150,26 @@ export interface Applied {
 /**
  * Writes a new configuration to every partition, again where a replica's latest acknowledgment says that it was folded past and not accepted,
  * until both replicas have acknowledged it everywhere or the time is over. A replica that comes later folds it then: it is in the log.
- * @throws LogFault
+ * @throws UnusableFoldConfig, LogFault, or Error when somebody else wrote a configuration at the same time
  */
 export async function applyFoldConfig(log: Log, clock: Clock, config: AggregateConfig, withinMs: number): Promise<Applied> {
   const partitions = await log.partitionCount(topics.nars.name);
   const topicId = await log.topicId(topics.nars.name);
-  const version = 1 + (await newestVersion(log, partitions, topicId));
+  const newest = await newestVersions(log, partitions, topicId);
+  const version = 1 + Math.max(...newest);
   const incarnation = incarnationOf(version, clock);
   const foldConfig = foldConfigOf(config, partitions, version);
   const writer = log.writer();
   const writtenAt = new Map<number, number>();
-  const write = async (partition: number) => {
-    const batch = adminBatch(partition, incarnation, clock, { base: null, fold_config: foldConfig });
-    const message = { key: Buffer.from(adminCollector), value: narBatchCodec.encode(batch) };
-    writtenAt.set(partition, await writer.append(topics.nars.name, partition, [message]));
-  };
+  const write = async (partition: number) => void writtenAt.set(partition, await append(writer, clock, partition, incarnation, foldConfig));
   try {
-    for (let partition = 0; partition < partitions; partition++) await write(partition);
+    for (const [partition, last] of newest.entries()) {
+      // The fold takes no version but the next: where an earlier command broke off, what it left out comes first.
+      for (let skipped = last + 1; skipped < version; skipped++) {
+        await append(writer, clock, partition, incarnationOf(skipped, clock), { ...foldConfig, version: skipped });
+      }
+      await write(partition);
+    }
     const end = clock.now() + withinMs;
     for (;;) {
       const acks = await adminAcks(log, topicId);
@@ -165,7 +178,10 @@ export async function applyFoldConfig(log: Log, clock: Clock, config: AggregateC
           .filter((partition) => !acknowledges(acks.get(`${replica}/${partition}`), incarnation))
           .map((partition) => ({ replica, partition })),
       );
-      if (missing.length === 0 || clock.now() >= end) return { version, partitions, missing };
+      if (missing.length === 0 || clock.now() >= end) {
+        for (const [partition, offset] of writtenAt) await requireFirst(log, partition, offset, foldConfig, incarnation);
+        return { version, partitions, missing };
+      }
       for (const { replica, partition } of missing) {
         const foldedOffset = acks.get(`${replica}/${partition}`)?.folded_offset ?? 0;
         if (foldedOffset > (writtenAt.get(partition) ?? 0)) await write(partition);
@@ -174,6 +190,24 @@ export async function applyFoldConfig(log: Log, clock: Clock, config: AggregateC
     }
   } finally {
     await writer.close();
+  }
+}
+
+function append(writer: LogWriter, clock: Clock, partition: number, incarnation: string, foldConfig: FoldConfig): Promise<number> {
+  const batch = adminBatch(partition, incarnation, clock, { base: null, fold_config: foldConfig });
+  return writer.append(topics.nars.name, partition, [{ key: Buffer.from(adminCollector), value: narBatchCodec.encode(batch) }]);
+}
+
+/** How far back another command's entry is looked for: two that run at a time are not further apart. */
+const raceRecords = 10_000;
+
+/** Of two entries with one version the fold takes the first. */
+async function requireFirst(log: Log, partition: number, offset: number, { version }: FoldConfig, incarnation: string): Promise<void> {
+  for await (const record of recordsOf(log, topics.nars.name, partition, offset - raceRecords)) {
+    if (record.offset >= offset) return;
+    const entry = adminEntry(record);
+    if (entry?.fold_config?.version !== version || entry.incarnation === incarnation) continue;
+    throw new Error(`configuration ${version} was written by somebody else at the same time; look at it, and run this again`);
   }
 }
 
@@ -192,16 +226,18 @@ async function adminAcks(log: Log, topicId: string): Promise<Map<string, Ack>> {
   return acks;
 }
 
-/** The highest version that any replica has folded, or that waits in the log to be folded. */
-async function newestVersion(log: Log, partitions: number, topicId: string): Promise<number> {
+/** Of each partition the highest version that a replica has folded, or that waits in the log to be folded. */
+async function newestVersions(log: Log, partitions: number, topicId: string): Promise<number[]> {
   const acks = await adminAcks(log, topicId);
-  let newest = 0;
-  for (const ack of acks.values()) for (const { incarnation } of ack.sequences) newest = Math.max(newest, versionOf(incarnation));
+  const newest: number[] = [];
   for (let partition = 0; partition < partitions; partition++) {
-    const folded = replicas.map((replica) => acks.get(`${replica}/${partition}`)?.folded_offset ?? 0);
-    for await (const record of recordsOf(log, topics.nars.name, partition, Math.min(...folded))) {
-      newest = Math.max(newest, adminEntry(record)?.fold_config?.version ?? 0);
+    const own = replicas.map((replica) => acks.get(`${replica}/${partition}`));
+    let version = Math.max(0, ...own.flatMap((ack) => ack?.sequences ?? []).map(({ incarnation }) => versionOf(incarnation)));
+    const unfolded = Math.min(...own.map((ack) => ack?.folded_offset ?? 0));
+    for await (const record of recordsOf(log, topics.nars.name, partition, unfolded)) {
+      version = Math.max(version, adminEntry(record)?.fold_config?.version ?? 0);
     }
+    newest.push(version);
   }
   return newest;
 }

@@ -148,6 +148,25 @@ describe('config apply', () => {
     expect((await applyFoldConfig(log, systemClock, aggregate(), 0)).version).toBe(4);
   }, 60_000);
 
+  test('a partition that an earlier command left out gets every version, since the fold takes none but the next', async () => {
+    const [left] = (await batches('nars', 0)).slice(-1);
+    const writer = log.writer();
+    const lone = { ...left, incarnation: 'config-5-lone', fold_config: { ...left?.fold_config, version: 5 } } as never;
+    await writer.append('nars', 0, [{ key: Buffer.from(adminCollector), value: narBatchCodec.encode(lone) }]);
+    await writer.close();
+    expect((await applyFoldConfig(log, systemClock, aggregate(), 0)).version).toBe(6);
+    const versions = async (partition: number) => (await batches('nars', partition)).map(({ fold_config }) => fold_config?.version);
+    expect((await versions(0)).slice(-2)).toEqual([5, 6]);
+    expect((await versions(1)).slice(-2)).toEqual([5, 6]);
+  }, 60_000);
+
+  test('what no fold would take is not written', async () => {
+    const before = (await log.bounds('nars', 0)).endOffset;
+    const unknown = loadConfig({ env: { FLOWLEDGER_AGGREGATE_GROUP_BY: 'src_adr' } }).aggregate;
+    await expect(applyFoldConfig(log, systemClock, unknown, 0)).rejects.toThrow(/nothing was written: .*src_adr/);
+    expect((await log.bounds('nars', 0)).endOffset).toBe(before);
+  }, 60_000);
+
   /** Two replicas that overlook the first entry of each partition and acknowledge the second. */
   async function acknowledge(topicId: string, signal: AbortSignal): Promise<void> {
     const writer = log.writer();
