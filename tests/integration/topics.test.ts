@@ -122,7 +122,7 @@ describe('a system that is not as it must be', () => {
 describe('config apply', () => {
   const aggregate = () => loadConfig({ env: { FLOWLEDGER_AGGREGATE_WINDOW: '5s' } }).aggregate;
 
-  test('writes the next version to every partition, again where it was folded past and not accepted, until both replicas acknowledge it', async () => {
+  test('writes the next version to every partition, again where it was folded past and not accepted, until both acknowledge it', async () => {
     // The log port without a prefix sees the topics of the system without one.
     await prepare(configOf(''));
     const topicId = await log.topicId('nars');
