@@ -5,6 +5,7 @@
 import { narBatchCodec } from '../../schemas/codec.ts';
 import { messageBytesMax } from '../../schemas/topics.ts';
 import type { ExporterReport, Loss, Nar, NarBatch } from '../../schemas/types.ts';
+import { encodeBatch, narBytesMax, writeNar } from './nar-writer.ts';
 import { emptyBatch, type LossReason, lostNars, tombstone } from './tombstone.ts';
 
 /** Whose NARs they are; the same object for the same exporter, observation domain and protocol. */
@@ -37,10 +38,11 @@ export interface BatcherOptions {
   readonly narsMax: number;
 }
 
-/** Upper bounds of the encoded sizes: a NAR with three IPv6 addresses and every number at its longest; a report together with a Loss. */
-const narBytesMax = 192;
+/** Upper bound of an encoded report together with a Loss. */
 const exporterBytesMax = 384;
 const frameBytesMax = 1024;
+/** Room for encoded NARs that a partition begins with. */
+const narsBytesAtFirst = 16 * 1024;
 
 interface OpenExporter {
   readonly report: ExporterReport;
@@ -57,12 +59,16 @@ interface OpenLoss {
 }
 
 interface OpenBatch {
-  nars: Nar[];
+  /** NARs in `encoded`. */
+  count: number;
+  encoded: Uint8Array;
+  encodedBytes: number;
   exporters: Map<string, OpenExporter>;
   /** The exporter of the last NAR: exports come in datagrams, so the next one is most likely its too. */
   identity: ExporterIdentity | null;
   exporter: OpenExporter | null;
   losses: Map<string, OpenLoss>;
+  /** Upper bound of what all but the NARs take. */
   size: number;
 }
 
@@ -82,7 +88,7 @@ export class Batcher {
 
   constructor(options: BatcherOptions) {
     this.#options = options;
-    this.#open = Array.from({ length: options.partitions }, newBatch);
+    this.#open = Array.from({ length: options.partitions }, () => newBatch(new Uint8Array(narsBytesAtFirst)));
     this.#last = new Array(options.partitions).fill(0);
   }
 
@@ -94,7 +100,7 @@ export class Batcher {
     const waiting = this.#cut;
     this.#cut = [];
     this.#cutBytes = 0;
-    for (const cut of waiting) this.#put(this.#renumbered(cut));
+    for (const cut of waiting) this.#put(cutBatch(this.#renumbered(cut)));
   }
 
   /** Batches whose flush was refused get new numbers, under the incarnation that is in force. They come before all that is cut after them. */
@@ -119,7 +125,7 @@ export class Batcher {
 
   /** What they occupy, roughly. */
   get pendingBytes(): number {
-    return this.#openNars * narBytesMax + this.#cutBytes;
+    return this.#open.reduce((bytes, open) => bytes + open.encodedBytes, this.#cutBytes);
   }
 
   /** The clock, for the watermark of batches that are cut because they are full. */
@@ -127,7 +133,7 @@ export class Batcher {
     this.#now = nowMs;
   }
 
-  /** The NAR's exporter index is overwritten. */
+  /** Nothing of the NAR is kept but its bytes. */
   add(nar: Nar, exporter: ExporterIdentity, partition: number): void {
     const batch = this.#open[partition] as OpenBatch;
     if (this.#refusing) {
@@ -140,15 +146,15 @@ export class Batcher {
       batch.identity = exporter;
       batch.exporter = open;
     }
-    nar.exporter = open.index;
-    batch.nars.push(nar);
-    batch.size += narBytesMax;
+    if (batch.encoded.length - batch.encodedBytes < narBytesMax) batch.encoded = grown(batch.encoded);
+    batch.encodedBytes = writeNar(batch.encoded, batch.encodedBytes, nar, open.index);
+    batch.count++;
     this.#openNars++;
     open.report.decoded_flows++;
     if (open.bytes > Number.MAX_SAFE_INTEGER - nar.bytes || open.packets > Number.MAX_SAFE_INTEGER - nar.packets) carry(open);
     open.bytes += nar.bytes;
     open.packets += nar.packets;
-    if (batch.nars.length >= this.#options.narsMax || batch.size > messageBytesMax - frameBytesMax) this.#close(partition, this.#now, false);
+    if (batch.count >= this.#options.narsMax || isFull(batch)) this.#close(partition, this.#now, false);
   }
 
   /**
@@ -160,7 +166,7 @@ export class Batcher {
     for (const report of reports) this.#report(report);
     for (let partition = 0; partition < this.#open.length; partition++) {
       const batch = this.#open[partition] as OpenBatch;
-      const says = batch.nars.length > 0 || batch.exporters.size > 0 || batch.losses.size > 0;
+      const says = batch.count > 0 || batch.exporters.size > 0 || batch.losses.size > 0;
       if (says || goodbye || (ticks.includes(partition) && !this.#cut.some((cut) => cut.partition === partition)))
         this.#close(partition, nowMs, goodbye);
     }
@@ -184,12 +190,12 @@ export class Batcher {
     if (open.bytes > Number.MAX_SAFE_INTEGER - nar.bytes || open.packets > Number.MAX_SAFE_INTEGER - nar.packets) settleLoss(open);
     open.bytes += nar.bytes;
     open.packets += nar.packets;
-    if (batch.size > messageBytesMax - frameBytesMax) this.#close(this.#open.indexOf(batch), this.#now, false);
+    if (isFull(batch)) this.#close(this.#open.indexOf(batch), this.#now, false);
   }
 
   #report(report: ExporterReport): void {
     const partition = homePartition(report, this.#open.length);
-    if ((this.#open[partition] as OpenBatch).size > messageBytesMax - frameBytesMax) this.#close(partition, this.#now, false);
+    if (isFull(this.#open[partition] as OpenBatch)) this.#close(partition, this.#now, false);
     const batch = this.#open[partition] as OpenBatch;
     const { sampler_address: samplerAddress, observation_domain_id: observationDomainId, protocol } = report;
     const open = openExporter(batch, { key: keyOf(report), samplerAddress, observationDomainId, protocol });
@@ -208,17 +214,17 @@ export class Batcher {
 
   #close(partition: number, nowMs: number, goodbye: boolean): void {
     const open = this.#open[partition] as OpenBatch;
-    this.#open[partition] = newBatch();
-    this.#openNars -= open.nars.length;
+    this.#open[partition] = newBatch(open.encoded);
+    this.#openNars -= open.count;
     for (const exporter of open.exporters.values()) carry(exporter);
     for (const loss of open.losses.values()) settleLoss(loss);
     const identity = { ...this.#identity(partition), goodbye };
-    this.#put({
+    const batch = {
       ...emptyBatch(identity, nowMs),
       exporters: Array.from(open.exporters.values(), (exporter) => exporter.report),
       losses: Array.from(open.losses.values(), ({ loss }) => loss),
-      nars: open.nars,
-    });
+    };
+    this.#put(cutOf(batch, encodeBatch(batch, open.encoded.subarray(0, open.encodedBytes), open.count), open.count));
   }
 
   #identity(partition: number) {
@@ -232,21 +238,23 @@ export class Batcher {
     return { ...narBatchCodec.decode(cut.value), ...identity, through: identity.sequence };
   }
 
-  #put(batch: NarBatch): void {
-    const cut = cutBatch(batch);
+  #put(cut: CutBatch): void {
     this.#cut.push(cut);
     this.#cutBytes += cut.value.length;
   }
 }
 
-/** @throws Error when the batch would be larger than the topic takes: the bounds above are wrong then. */
 export function cutBatch(batch: NarBatch): CutBatch {
-  const value = narBatchCodec.encode(batch);
-  if (value.length >= messageBytesMax) throw new Error(`a batch of ${batch.nars.length} NARs has ${value.length} bytes`);
+  return cutOf(batch, narBatchCodec.encode(batch), batch.nars.length);
+}
+
+/** @throws Error when the batch is larger than the topic takes: the bounds above are wrong then. */
+function cutOf(batch: NarBatch, value: Uint8Array, nars: number): CutBatch {
+  if (value.length >= messageBytesMax) throw new Error(`a batch of ${nars} NARs has ${value.length} bytes`);
   const totals = narBatchCodec.encode(tombstone(batch, 'released'));
   const { partition, sequence, goodbye, watermark_ms: watermarkMs } = batch;
   const lost = lostNars(batch.losses);
-  return { partition, sequence, goodbye, watermarkMs, nars: batch.nars.length + lost, lost, value, totals };
+  return { partition, sequence, goodbye, watermarkMs, nars: nars + lost, lost, value, totals };
 }
 
 /** The same batch with its NARs refused: what is stored of it is the Loss. */
@@ -267,8 +275,19 @@ function keyOf(report: ExporterReport): string {
   return `${report.sampler_address}|${report.observation_domain_id}|${report.protocol}`;
 }
 
-function newBatch(): OpenBatch {
-  return { nars: [], exporters: new Map(), identity: null, exporter: null, losses: new Map(), size: frameBytesMax };
+/** The buffer of the batch before serves again: a batch that is closed has a copy. */
+function newBatch(encoded: Uint8Array): OpenBatch {
+  return { count: 0, encoded, encodedBytes: 0, exporters: new Map(), identity: null, exporter: null, losses: new Map(), size: frameBytesMax };
+}
+
+function isFull(batch: OpenBatch): boolean {
+  return batch.size + batch.encodedBytes > messageBytesMax - frameBytesMax;
+}
+
+function grown(encoded: Uint8Array): Uint8Array {
+  const larger = new Uint8Array(2 * encoded.length);
+  larger.set(encoded);
+  return larger;
 }
 
 function openExporter(batch: OpenBatch, exporter: ExporterIdentity): OpenExporter {
