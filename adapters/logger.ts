@@ -1,4 +1,4 @@
-/** Structured logs: pretty on a terminal, JSON lines otherwise. Level by consequence: warn, nothing lost; error, data lost or an operator must act. */
+/** Structured logs: pretty on a terminal, else JSON lines. Level by consequence: warn, nothing lost; error, data lost or an operator must act. */
 import pino from 'pino';
 import type { Logger } from './ports.ts';
 

@@ -70,7 +70,7 @@ export interface LogWriter {
 export interface TransactionalWriter {
   /** Opens a new producer epoch, which fences every older writer of this id. @throws LogFault */
   open(): Promise<void>;
-  /** Appends all messages in one transaction and commits it. After any fault the writer is of no more use: close it and open a new one. @throws LogFault */
+  /** Appends all messages in one transaction and commits it. After a fault the writer is of no more use: open a new one. @throws LogFault */
   commit(topic: string, partition: number, messages: readonly LogMessage[]): Promise<void>;
   close(): Promise<void>;
 }

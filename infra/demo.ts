@@ -243,7 +243,8 @@ class View {
       const stale = Date.now() - health.at_ms > 1500 ? styleText('red', '  no sign of life') : '';
       const copy = health.copy;
       if (copy) {
-        const held = `copy ${copy.nars.toLocaleString('en')} NARs in ${copy.store}, unacknowledged a ${copy.unacknowledged_a_nars} b ${copy.unacknowledged_b_nars}`;
+        const missing = `unacknowledged a ${copy.unacknowledged_a_nars} b ${copy.unacknowledged_b_nars}`;
+        const held = `copy ${copy.nars.toLocaleString('en')} NARs in ${copy.store}, ${missing}`;
         lines.push(`${key.padEnd(24)} ${this.#rate(key, copy.decoded_flows)} flows/s    ${held}${stale}`);
         continue;
       }

@@ -1,4 +1,4 @@
-/** The whole system on this machine as separate processes, under a handle that starts, kills, pauses and asks each of them. For the demo, tests and benches. */
+/** The whole system on this machine as separate processes, under a handle that starts, kills, pauses and asks each. For demo, tests, benches. */
 import { execFile } from 'node:child_process';
 import { createSocket } from 'node:dgram';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';

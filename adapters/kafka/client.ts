@@ -1,6 +1,7 @@
 /**
  * kafkajs 2.2.4 and what has to be known of its inside. With kafka-admin.ts the only importer of it; every option that matters is stated here.
- * Reading uses its cluster and connections, but neither its consumer (group membership would delay every restart, and K9) nor its record decoder (K8).
+ * Reading uses its cluster and connections, but neither its consumer (group membership would delay every restart, and K9) nor its
+ * record decoder (K8).
  */
 import { createRequire } from 'node:module';
 import { promisify } from 'node:util';

@@ -114,7 +114,7 @@ class RecordCursor {
   }
 }
 
-/** Drops markers and the records of aborted transactions; right also for several producers, any order of the list, and markers beyond this response. */
+/** Drops markers and the records of aborted transactions, also for several producers, any order of the list, and markers beyond this response. */
 export function committedRecords(records: readonly LogRecord[], aborted: readonly AbortedTransaction[]): LogRecord[] {
   const waiting = [...aborted].sort((one, other) => one.firstOffset - other.firstOffset);
   const open = new Set<string>();

@@ -88,7 +88,10 @@ export function fetchRequest(positions: readonly FetchPosition[], options: Fetch
   };
 }
 
-/** responses => topic [partition error_code high_watermark last_stable_offset log_start_offset [producer_id first_offset] preferred_replica records] */
+/**
+ * responses => topic [partition error_code high_watermark last_stable_offset log_start_offset [producer_id first_offset]
+ *   preferred_replica records]
+ */
 function decodeFetch(payload: Buffer): PartitionResponse[] {
   const errorCode = payload.readInt16BE(4);
   if (errorCode !== 0) throw createErrorFromCode(errorCode);
@@ -129,7 +132,8 @@ export interface TopicMetadata {
 }
 
 /**
- * Metadata (version 12, flexible: tagged fields end header, structures and body) => [topic_id name] allow_auto_topic_creation include_topic_authorized_operations
+ * Metadata (version 12, flexible: tagged fields end header, structures and body) =>
+ *   [topic_id name] allow_auto_topic_creation include_topic_authorized_operations
  * The client writes the header of older versions, so its closing tag octet opens our body.
  */
 export function metadataRequest(topic: string): ProtocolRequest<TopicMetadata> {
@@ -150,7 +154,8 @@ function compactLength(length: number): Buffer {
 }
 
 /**
- * tags throttle_time_ms [node_id host port rack tags] cluster_id controller_id [error_code name topic_id is_internal [partitions] operations tags] tags
+ * tags throttle_time_ms [node_id host port rack tags] cluster_id controller_id
+ *   [error_code name topic_id is_internal [partitions] operations tags] tags
  * Partitions are only counted, so reading ends at their number.
  */
 function decodeMetadata(payload: Buffer): TopicMetadata {

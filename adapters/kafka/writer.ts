@@ -1,4 +1,7 @@
-/** Writers, each guarded against what the client gets wrong: one partition a send (K2, K3), one send a partition at a time (K4), and after any error another producer (K1, K5, K6). */
+/**
+ * Writers, each guarded against what the client gets wrong: one partition a send (K2, K3), one send a partition at a time (K4), and after any
+ * error another producer (K1, K5, K6).
+ */
 import type { Kafka, Producer, ProducerConfig, Transaction } from 'kafkajs';
 import type { Logger, LogMessage, LogWriter, TransactionalWriter } from '../ports.ts';
 import { LogFault } from '../ports.ts';

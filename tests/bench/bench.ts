@@ -112,7 +112,8 @@ else {
   process.stdout.write('protocol     flows   lost  collector us/flow  aggregator us/NAR  log bytes/flow  peak MB (collector, aggregator)\n');
   for (const row of rows) {
     const counts = `${row.protocol.padEnd(8)} ${String(row.flows).padStart(9)} ${String(row.lost_flows).padStart(6)}`;
-    const costs = `${digits(row.collector_us_per_flow, 2)}          ${digits(row.aggregator_us_per_nar, 2)}       ${digits(row.log_bytes_per_flow, 1)}`;
+    const [collector, aggregator] = [digits(row.collector_us_per_flow, 2), digits(row.aggregator_us_per_nar, 2)];
+    const costs = `${collector}          ${aggregator}       ${digits(row.log_bytes_per_flow, 1)}`;
     process.stdout.write(`${counts}  ${costs}         ${digits(row.collector_peak_mb, 0)} ${digits(row.aggregator_peak_mb, 0)}\n`);
   }
 }

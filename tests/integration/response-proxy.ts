@@ -1,4 +1,4 @@
-/** Stands between client and broker (it owns the advertised listener) and swallows responses of chosen requests, as a network does at the wrong moment. */
+/** Stands between client and broker (it owns the advertised listener) and swallows responses of chosen requests, as networks do. */
 import { createConnection, createServer, type Server, type Socket } from 'node:net';
 
 export const produceKey = 0;
