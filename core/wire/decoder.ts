@@ -71,7 +71,8 @@ export class Decoder {
 
   /**
    * Decodes one datagram and calls the sink at once for each flow, also for flows of earlier datagrams whose template just came.
-   * Never throws, whatever the datagram, and keeps no reference to it. receivedMs: Unix time in ms. exporterAddress: as text, IPv4 without the IPv6 prefix.
+   * Never throws, whatever the datagram, and keeps no reference to it. receivedMs: Unix time in ms. exporterAddress: as text, IPv4 without the IPv6
+   * prefix.
    */
   decode(datagram: Uint8Array, exporterAddress: string, receivedMs: number, sink: NarSink): void {
     const bytes = Buffer.isBuffer(datagram) ? datagram : Buffer.from(datagram.buffer, datagram.byteOffset, datagram.byteLength);
@@ -104,7 +105,8 @@ export class Decoder {
   }
 
   /**
-   * What was counted per exporter since the last call, for those with something to report. These are counts of datagrams, and rejected records, which are
+   * What was counted per exporter since the last call, for those with something to report. These are counts of datagrams, and rejected records,
+   * which are
    * in decoded_flows, too; each NAR is added by whoever puts it into a batch. A report must go into exactly one batch.
    */
   takeReports(): ExporterReport[] {
@@ -118,7 +120,10 @@ export class Decoder {
     return reports;
   }
 
-  /** The sequence positions that changed since the last call, by slot.key. To be taken together with the reports and the NARs so far, and stored with them. */
+  /**
+   * The sequence positions that changed since the last call, by slot.key. To be taken together with the reports and the NARs so far, and stored with
+   * them.
+   */
   takePositions(): [key: string, position: string][] {
     const positions: [string, string][] = [];
     for (const ofAddress of this.#exporters.values()) {

@@ -42,7 +42,10 @@ export const column = {
 
 export const columnCount = 33;
 
-/** How a time is encoded: 'uptime' = ms since the exporter's start, modulo 2^32; 'delta' = microseconds before the export time; 'ntp' = RFC 7011 section 6.1.9. */
+/**
+ * How a time is encoded: 'uptime' = ms since the exporter's start, modulo 2^32; 'delta' = microseconds before the export time; 'ntp' = RFC 7011
+ * section 6.1.9.
+ */
 export type TimeKind = 'none' | 'milliseconds' | 'seconds' | 'ntp' | 'uptime' | 'delta';
 
 export interface Element {
@@ -70,7 +73,8 @@ function time(place: number, kind: TimeKind, rank: number): Element {
 
 /** By element number, enterprise number 0. */
 export const elements: ReadonlyMap<number, Element> = new Map([
-  // The device's counters: delta counts first, then totals (85, 86), initiator counts (231, 298), and what left the device where nothing else is told.
+  // The device's counters: delta counts first, then totals (85, 86), initiator counts (231, 298), and what left the device where nothing else is
+  // told.
   [1, plain(column.octets, 8, 0)],
   [85, plain(column.octets, 8, 1)],
   [231, plain(column.octets, 8, 2)],

@@ -42,7 +42,10 @@ const plausibleJump = 1_000_000;
 type Place = 'next' | 'late' | 'stale';
 
 export class ExporterSequence {
-  /** Since the owner last set them to 0: units lost (negative where a late datagram filled a gap of before), and units received that could not be decoded. */
+  /**
+   * Since the owner last set them to 0: units lost (negative where a late datagram filled a gap of before), and units received that could not be
+   * decoded.
+   */
   lost = 0;
   undecodable = 0;
   restarts = 0;

@@ -21,7 +21,10 @@ export function readIpfixHeader(bytes: Uint8Array): SetHeader | undefined {
   };
 }
 
-/** One template or options template record, without fields where it withdraws one (section 8.1); undefined where it is malformed or the rest is padding. */
+/**
+ * One template or options template record, without fields where it withdraws one (section 8.1); undefined where it is malformed or the rest is
+ * padding.
+ */
 export function readIpfixTemplate(cursor: Cursor, ofOptions: boolean): TemplateRecord | undefined {
   const id = cursor.u16();
   const count = cursor.u16();

@@ -5,7 +5,9 @@ import { readFields, type TemplateField } from './template.ts';
 
 export const netflow9HeaderOctets = 20;
 
-/** Scope types (RFC 3954 section 6.1) are numbers of their own; they are kept apart from elements by this enterprise number that no 32 bits can hold. */
+/**
+ * Scope types (RFC 3954 section 6.1) are numbers of their own; they are kept apart from elements by this enterprise number that no 32 bits can hold.
+ */
 export const netflow9Scope = 2 ** 32;
 
 export function readNetflow9Header(bytes: Uint8Array): SetHeader {

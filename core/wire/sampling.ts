@@ -1,4 +1,6 @@
-/** Sampling rates that an exporter announces in options records (RFC 3954 section 6.1, RFC 5476): for the whole domain, per sampler, per interface. */
+/**
+ * Sampling rates that an exporter announces in options records (RFC 3954 section 6.1, RFC 5476): for the whole domain, per sampler, per interface.
+ */
 
 /** Samplers and interfaces of one exporter that are remembered; further ones are ignored. */
 const announcementsMax = 4_096;

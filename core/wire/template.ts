@@ -1,4 +1,7 @@
-/** Templates (RFC 3954 section 5, RFC 7011 section 3.4): what an exporter says about the layout of its data records, compiled once into a decode plan. */
+/**
+ * Templates (RFC 3954 section 5, RFC 7011 section 3.4): what an exporter says about the layout of its data records, compiled once into a decode
+ * plan.
+ */
 import type { Cursor } from './cursor.ts';
 import { column, columnCount, type Element, elements, reverseElements, reverseEnterprise, type TimeKind } from './element.ts';
 
@@ -152,7 +155,10 @@ export interface TemplateLimits {
   readonly expiryMs: number;
 }
 
-/** The templates of one exporter (address, observation domain, protocol). The transport session is not part of the scope: devices change source ports. */
+/**
+ * The templates of one exporter (address, observation domain, protocol). The transport session is not part of the scope: devices change source
+ * ports.
+ */
 export class TemplateStore {
   readonly #limits: TemplateLimits;
   readonly #templates = new Map<number, Template>();

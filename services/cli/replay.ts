@@ -55,7 +55,10 @@ function socketKey({ source, sourcePort }: CapturedDatagram): string {
   return `${source} ${sourcePort}`;
 }
 
-/** Addresses in 127.128.0.0/9, made from the original ones: the same exporter has the same one in each replay, unless two meet, which moves one by one. */
+/**
+ * Addresses in 127.128.0.0/9, made from the original ones: the same exporter has the same one in each replay, unless two meet, which moves one by
+ * one.
+ */
 export function loopbackAddresses(originals: ReadonlySet<string>): Map<string, string> {
   const taken = new Set<number>();
   const addresses = new Map<string, string>();
