@@ -19,5 +19,6 @@ export function sameChain(one: Uint8Array, other: Uint8Array): boolean {
 }
 
 export function chainText(chain: Uint8Array): string {
-  return Buffer.from(chain.buffer, chain.byteOffset, chain.byteLength).toString('hex');
+  const buffer = Buffer.isBuffer(chain) ? chain : Buffer.from(chain.buffer, chain.byteOffset, chain.byteLength);
+  return buffer.toString('hex');
 }

@@ -4,7 +4,7 @@
  * What is kept is bounded. A difference that is older than that is found later: a chain digests the whole history, so it differs at every later n.
  */
 import type { Replica } from '../../schemas/topics.ts';
-import { chainText, sameChain } from './chain.ts';
+import { chainText } from './chain.ts';
 
 export type Source = Replica | 'aggregates';
 
@@ -22,7 +22,8 @@ export interface Divergence {
 export const comparedOutputsMax = 8192;
 
 export class Comparison {
-  readonly #chains: Readonly<Record<Source, Map<number, Uint8Array>>> = { a: new Map(), b: new Map(), aggregates: new Map() };
+  /** As text: quick to compare, and nothing of the buffer that a chain was read from is kept alive. */
+  readonly #chains: Readonly<Record<Source, Map<number, string>>> = { a: new Map(), b: new Map(), aggregates: new Map() };
   #divergence: Divergence | null = null;
 
   /** The first difference that was found. */
@@ -31,13 +32,13 @@ export class Comparison {
   }
 
   note(source: Source, n: number, chain: Uint8Array): void {
+    const text = chainText(chain);
     for (const other of sources) {
       const found = this.#chains[other].get(n);
-      if (!found || sameChain(found, chain)) continue;
-      this.#divergence ??= { n, between: [source, other], chains: [chainText(chain), chainText(found)] };
+      if (found !== undefined && found !== text) this.#divergence ??= { n, between: [source, other], chains: [text, found] };
     }
     const own = this.#chains[source];
-    own.set(n, Uint8Array.from(chain));
+    own.set(n, text);
     own.delete(n - comparedOutputsMax);
   }
 }

@@ -163,13 +163,13 @@ export class FeedPartition {
   follow(output: Output, offset: number, nowMs: number): void {
     const tail = this.#tail;
     if (!tail || output.partition !== this.partition) return;
-    this.#comparison.note('aggregates', output.n, output.chain);
     if (output.n === tail.n + 1) {
       const watermarkMs = Math.max(tail.watermarkMs, output.window_close?.watermark_ms ?? 0);
       this.#setTail({ n: output.n, chain: output.chain, offset, watermarkMs });
       this.#moved(output.n, nowMs);
     } else {
       this.outOfLine++;
+      this.#comparison.note('aggregates', output.n, output.chain);
       // A gap is a transaction of this feed that never got there; the tail is still what continues.
       if (output.n > tail.n && this.#phase.name === 'active') this.#startAgain(nowMs);
     }

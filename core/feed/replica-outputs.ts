@@ -46,8 +46,9 @@ export class ReplicaOutputs {
   #caughtUp = false;
   /** The last output taken; null before the first block. */
   #last: { n: number; chain: Uint8Array } | null = null;
-  /** Contiguous, ending with the last output taken. */
+  /** From #head on contiguous, ending with the last output taken; what lies before it was dropped. */
   #items: FeedItem[] = [];
+  #head = 0;
   /** Blocks that begin beyond last + 1. */
   #waiting: { block: OutputBlock; offset: number }[] = [];
   #waitingOutputs = 0;
@@ -96,6 +97,7 @@ export class ReplicaOutputs {
     this.#caughtUp = false;
     this.#last = null;
     this.#items = [];
+    this.#head = 0;
     this.#waiting = [];
     this.#waitingOutputs = 0;
     this.#droppedOffset = null;
@@ -109,7 +111,7 @@ export class ReplicaOutputs {
 
   /** Where to read on, once there is room again; null while there is none, or no need. */
   resume(): number | null {
-    if (this.#reading.name !== 'paused' || 2 * this.#items.length > this.#keptMax) return null;
+    if (this.#reading.name !== 'paused' || 2 * this.#kept > this.#keptMax) return null;
     const { resumeOffset, endOffset } = this.#reading;
     this.#reading = { name: 'reading', fromStart: true, endOffset };
     return resumeOffset;
@@ -126,7 +128,7 @@ export class ReplicaOutputs {
       this.invalid++;
       return 'invalid';
     }
-    if (this.#items.length >= this.#keptMax) {
+    if (this.#kept >= this.#keptMax) {
       this.#reading = { name: 'paused', resumeOffset: offset, endOffset: reading.endOffset };
       return 'paused';
     }
@@ -140,14 +142,19 @@ export class ReplicaOutputs {
 
   /** The output of that n; undefined where it was not taken yet, or was dropped. */
   item(n: number): FeedItem | undefined {
-    const first = this.#items[0]?.output.n;
-    return first === undefined ? undefined : this.#items[n - first];
+    const first = this.#items[this.#head]?.output.n;
+    return first === undefined || n < first ? undefined : this.#items[this.#head + n - first];
   }
 
   /** All up to n are in aggregates and are not needed any more. */
   drop(n: number): void {
-    const first = this.#items[0]?.output.n;
-    if (first !== undefined && n >= first) this.#items.splice(0, n - first + 1);
+    const first = this.#items[this.#head]?.output.n;
+    if (first === undefined || n < first) return;
+    this.#head = Math.min(this.#items.length, this.#head + n - first + 1);
+    // Moving the rest down at every output would cost the square of what is kept.
+    if (2 * this.#head < this.#items.length) return;
+    this.#items.splice(0, this.#head);
+    this.#head = 0;
   }
 
   /** Whether n + 1 is kept or still to come; else it was dropped too early, and everything must be read again. */
@@ -161,6 +168,10 @@ export class ReplicaOutputs {
     if (index < 0) return null;
     this.#blocks.splice(0, index);
     return this.#blocks[0]?.offset ?? null;
+  }
+
+  get #kept(): number {
+    return this.#items.length - this.#head;
   }
 
   #wellFormed({ partition, first_n, outputs }: OutputBlock): boolean {
