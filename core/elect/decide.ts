@@ -2,7 +2,7 @@
  * The watchdog's decision: which partitions get another leader, from what was heard and nothing else.
  *
  * Because A and B write the same bytes, a needless election costs little, so suspicion may be quick; because the other may be far
- * behind, nobody is elected who has not at least what was fed. There is no fail-back: who leads stays until it is accused.
+ * behind, nobody is elected (I10) who has not at least what was fed. There is no fail-back: who leads stays until it is accused.
  */
 import { otherReplica, type Replica, replicas } from '../../schemas/topics.ts';
 import type { Election } from '../../schemas/types.ts';

@@ -1,7 +1,7 @@
 /**
  * Who leads each partition, from the elections in log order.
  *
- * An election counts only with a higher epoch than the last; of two with one epoch the last counts, since the topic is compacted
+ * I10. An election counts only with a higher epoch than the last; of two with one epoch the last counts, since the topic is compacted
  * and of those two only the last can be seen by whoever reads it later.
  */
 import { type Replica, replicas } from '../../schemas/topics.ts';

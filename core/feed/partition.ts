@@ -7,9 +7,9 @@
  *      +---------------------------------- the leader has n + 1 ---------------+
  *   any of them --two histories--> held, which only an operator ends
  *
- * E1. Only outputs that continue n and chain of the tail are emitted, so a leader with another history is never mixed in.
- * E2. The tail moves only by what is read back from aggregates: a client's success is not proof, and a second transaction waits for the first.
- * E3. Chains of A, B and aggregates are compared at equal n, before and after emitting; a difference holds the partition.
+ * E1. (I6) Only outputs that continue n and chain of the tail are emitted, so a leader with another history is never mixed in.
+ * E2. (I6) The tail moves only by what is read back from aggregates: a client's success is not proof, and a second transaction waits for the first.
+ * E3. (I5) Chains of A, B and aggregates are compared at equal n, before and after emitting; a difference holds the partition.
  * E4. After a start nothing is emitted that the other replica's topic could contradict: it is first read up to where it then ended.
  */
 import { otherReplica, type Replica, replicas } from '../../schemas/topics.ts';

@@ -1,7 +1,7 @@
 /**
  * The outputs of one replica for one partition, as its topic yields them: taken in order of n, each n once, each checked against its chain.
  *
- * R1. n = last + 1 is taken, n <= last was taken before (a restart or a zombie wrote it again) and is only compared.
+ * R1. (I4) n = last + 1 is taken, n <= last was taken before (a restart or a zombie wrote it again) and is only compared.
  * R2. A block beyond last + 1 waits: what is missing was swallowed on the way and is written again later in the topic.
  * R3. What is kept is bounded. Where the bound is met, reading stops and later goes on at the first block that was not taken.
  */
