@@ -176,6 +176,21 @@ export class Batcher {
     return cut;
   }
 
+  /** Something may be missing of which nobody knows how much: the balance is to show a doubt, not a zero. */
+  doubt(): void {
+    const loss: Loss = {
+      reason: 'store_lost',
+      sampler_address: '',
+      observation_domain_id: 0,
+      protocol: '',
+      nars: 0,
+      bytes: 0n,
+      packets: 0n,
+      unknown: true,
+    };
+    (this.#open[0] as OpenBatch).losses.set('', { loss, bytes: 0, packets: 0 });
+  }
+
   #refuse(batch: OpenBatch, reason: LossReason, nar: Nar, exporter: ExporterIdentity): void {
     let open = batch.losses.get(exporter.key);
     if (!open) {

@@ -71,6 +71,8 @@ export class Collector {
   #earlyDropped = 0;
   #begun: Promise<void> | null = null;
   #doubts: readonly string[] = [];
+  /** The store held nothing at the start: either this is the first start, or the store was emptied. */
+  #foundNothing = false;
   #nextLookMs = 0;
   #nextProbeMs = 0;
   #nextDurabilityMs = 0;
@@ -97,7 +99,17 @@ export class Collector {
     const storeFailed = (fault: StoreFault) => copying.leave(fault);
     const { confirmed } = discovery;
     const sending = new Sending({ collector, partitions, log, store, clock, logger, ledger, gate, storeThere, storeFailed, confirmed });
-    this.#listening = new Listening({ collector, partitions, log, clock, logger, ledger, gate, heard: () => sending.pumpAll() });
+    this.#listening = new Listening({
+      collector,
+      partitions,
+      log,
+      clock,
+      logger,
+      ledger,
+      gate,
+      heard: () => sending.pumpAll(),
+      known: (one) => this.#isKnown(one),
+    });
     this.#reporting = new Reporting({ collector, log, clock, healthIntervalMs: config.health_interval, stats: () => this.stats() });
     this.#batcher = batcher;
     this.#ledger = ledger;
@@ -140,15 +152,26 @@ export class Collector {
     const { store, logger } = this.#parts;
     try {
       await this.#askDurability();
-      this.#decoder.restore(await store.positions());
+      const positions = await store.positions();
+      this.#decoder.restore(positions);
       await this.#discovery.look();
+      this.#foundNothing = positions.size === 0 && this.#ledger.streams.length === 0;
     } catch (error) {
       this.#storeFailed(error);
       logger.warn({}, 'the store is away at the start: what was lost before it cannot be told');
+      this.#batcher.doubt();
     }
     const early = this.#early ?? [];
     this.#early = null;
     this.receive(early);
+  }
+
+  /** A store without anything, and replicas that know an earlier process: it was emptied, and with it went what tells the loss in between. */
+  #isKnown(incarnation: string): void {
+    if (!this.#foundNothing || this.#copying.wasOwn(incarnation)) return;
+    this.#foundNothing = false;
+    this.#parts.logger.error({ incarnation }, 'the store was emptied since an earlier process used it: what was lost cannot be told');
+    this.#batcher.doubt();
   }
 
   /** Resolves after a graceful stop. Rejects when something went wrong that is no fault of the world around it. */

@@ -49,6 +49,7 @@ export class Copying {
   #ends: number[];
   #volatile = '';
   #volatileEnds: number[] = [];
+  readonly #owned = new Set<string>();
   #doubt: Doubt | null = null;
   #hasReleased = false;
   /** A flush to the store is under way; where its streams end is not known meanwhile. */
@@ -71,7 +72,7 @@ export class Copying {
   constructor(options: CopyingOptions, parts: CopyingParts) {
     this.#options = options;
     this.#parts = parts;
-    this.#incarnation = parts.clock.unique();
+    this.#incarnation = this.#newIncarnation();
     this.#ends = this.#zeros();
     parts.batcher.number(this.#incarnation, false, this.#ends);
   }
@@ -87,6 +88,11 @@ export class Copying {
 
   get isInDoubt(): boolean {
     return this.#doubt !== null;
+  }
+
+  /** Some time in the life of this process. */
+  wasOwn(incarnation: string): boolean {
+    return this.#owned.has(incarnation);
   }
 
   isOwn(incarnation: string): boolean {
@@ -175,7 +181,7 @@ export class Copying {
     if (this.#mode === 'memory') return;
     this.#parts.logger.warn({ fault: error.kind, error: error.message }, 'the store is away: the local copy is in memory until it is back');
     this.#mode = 'memory';
-    this.#volatile = this.#parts.clock.unique();
+    this.#volatile = this.#newIncarnation();
     this.#volatileEnds = this.#zeros();
     this.#parts.batcher.refuse(null);
     this.#parts.batcher.number(this.#volatile, true, this.#volatileEnds);
@@ -190,7 +196,7 @@ export class Copying {
       stream.changedMs = this.#parts.clock.now();
     }
     const previous = this.#incarnation;
-    this.#incarnation = this.#parts.clock.unique();
+    this.#incarnation = this.#newIncarnation();
     this.#ends = this.#zeros();
     const { partition, expected, found: last } = found;
     const facts = { partition, expected, found: last, previous, incarnation: this.#incarnation };
@@ -344,6 +350,12 @@ export class Copying {
       this.counters.storedBytes += batch.value.length;
     }
     this.#positionsStored(flush);
+  }
+
+  #newIncarnation(): string {
+    const incarnation = this.#parts.clock.unique();
+    this.#owned.add(incarnation);
+    return incarnation;
   }
 
   #zeros(): number[] {

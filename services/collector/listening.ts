@@ -15,6 +15,8 @@ export interface ListeningParts {
   readonly gate: Gate;
   /** Acknowledgments were taken: something may be missing, or trimmed. */
   readonly heard: () => void;
+  /** The replicas know an incarnation of this collector. */
+  readonly known: (incarnation: string) => void;
 }
 
 const pollMs = 250;
@@ -102,5 +104,6 @@ export class Listening {
     const accepted = new Map(sequences.map(({ incarnation, sequence }) => [incarnation, sequence]));
     this.#parts.ledger.ack({ replica, partition, topicId, foldedOffset, sequences: accepted }, this.#parts.clock.now());
     this.counters.acks++;
+    for (const incarnation of accepted.keys()) this.#parts.known(incarnation);
   }
 }

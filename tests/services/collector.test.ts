@@ -284,8 +284,21 @@ describe('store and forward', () => {
     await world.settle();
     expectBalanced(world);
     expect(world.collector.stats().store).toBe('redis');
-    expect(world.account('a').lostOnWire).toBe(0);
+    expect(world.account('a')).toMatchObject({ lostOnWire: 0, doubts: 1 });
     expect(world.replicas.a.batches.some((batch) => batch.volatile && batch.goodbye)).toBe(true);
+  });
+
+  test('that starts and finds its store emptied says that something may be missing; the first start does not', async () => {
+    const world = new World(19);
+    await world.traffic(2_000);
+    await world.run(3_000);
+    expect(world.account('a').doubts).toBe(0);
+    world.process.kill();
+    world.server.wipe();
+    world.start();
+    await world.settle();
+    expect(world.error).toBeNull();
+    expect(world.account('a').doubts).toBe(1);
   });
 
   test('keeps the copy until both replicas have it, and suspects the one that is silent', async () => {
