@@ -16,11 +16,7 @@ const noTotals = (): Totals => ({ flows: 0, bytes: 0n, packets: 0n });
 
 interface Accepted {
   readonly offset: number;
-  readonly collector: string;
-  readonly incarnation: string;
   readonly through: number;
-  /** Of all that was accepted up to and with this record. */
-  readonly total: Totals;
 }
 
 /** One partition of nars. */
@@ -35,27 +31,35 @@ export class PartitionAuditor {
   doubts = 0;
   duplicates = 0;
   gaps = 0;
-  readonly #accepted: Accepted[] = [];
-  readonly #last = new Map<string, number>();
+  /** By collector, then by incarnation. */
+  readonly #accepted = new Map<string, Map<string, Accepted[]>>();
+  /** By offset: of all that was accepted up to and with that record. */
+  readonly #totals: Totals[] = [];
+  readonly #accounts = new Map<string, string>();
   #based = false;
   #config: FoldConfig | null = null;
 
   /** Takes the records of the partition in order; returns the flows that are accepted twice now. */
   take(record: LogRecord): number[] {
-    const batch = narBatchCodec.decode(record.value!);
+    const twice = this.#accept(narBatchCodec.decode(record.value!), record.offset);
+    this.#totals[record.offset] = { ...this.total };
+    return twice;
+  }
+
+  #accept(batch: NarBatch, offset: number): number[] {
     if (batch.collector === adminCollector && batch.base) this.#based = true;
     if (batch.fold_config) this.#config = batch.fold_config;
     if (!this.#based) return [];
-    const stream = `${batch.collector} ${batch.incarnation}`;
-    const last = this.#last.get(stream) ?? 0;
+    const streams = this.#accepted.get(batch.collector) ?? new Map<string, Accepted[]>();
+    this.#accepted.set(batch.collector, streams);
+    const stream = streams.get(batch.incarnation) ?? [];
+    const last = stream.at(-1)?.through ?? 0;
     if (batch.sequence <= last) this.duplicates++;
     if (batch.sequence > last + 1) this.gaps++;
     if (batch.sequence !== last + 1) return [];
-    this.#last.set(stream, batch.through);
-    const twice = this.#count(batch);
-    const { collector, incarnation, through } = batch;
-    this.#accepted.push({ offset: record.offset, collector, incarnation, through, total: { ...this.total } });
-    return twice;
+    streams.set(batch.incarnation, stream);
+    stream.push({ offset, through: batch.through });
+    return this.#count(batch);
   }
 
   #count(batch: NarBatch): number[] {
@@ -87,19 +91,27 @@ export class PartitionAuditor {
   /** What an acknowledgment of this offset must say of a collector's incarnations. */
   sequencesAt(offset: number, collector: string): Map<string, number> {
     const sequences = new Map<string, number>();
-    for (const accepted of this.#accepted) {
-      if (accepted.offset < offset && accepted.collector === collector) sequences.set(accepted.incarnation, accepted.through);
+    for (const [incarnation, accepted] of this.#accepted.get(collector) ?? []) {
+      const before = accepted.findLast((one) => one.offset < offset);
+      if (before) sequences.set(incarnation, before.through);
     }
     return sequences;
   }
 
   /** What was accepted up to and with the record at this offset. */
   totalAt(offset: number): Totals {
-    return this.#accepted.findLast((accepted) => accepted.offset <= offset)?.total ?? noTotals();
+    return this.#totals[offset] ?? noTotals();
   }
 
   /** The account of the longest prefix that matches; 'unassigned' without one. */
   #account(address: Uint8Array): string {
+    const name = address.join('.');
+    const known = this.#accounts.get(name) ?? this.#longestMatch(address);
+    this.#accounts.set(name, known);
+    return known;
+  }
+
+  #longestMatch(address: Uint8Array): string {
     const bits = [...address].map((octet) => octet.toString(2).padStart(8, '0')).join('');
     let best = { length: -1, account: 'unassigned' };
     for (const { prefix, account } of this.#config?.accounts ?? []) {

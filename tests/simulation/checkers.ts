@@ -25,7 +25,8 @@ export interface PartitionHistory {
   readonly auditor: PartitionAuditor;
   readonly reference: Reference;
   readonly views: Record<Replica, OutputView>;
-  readonly acks: Ack[];
+  /** By replica and incarnation: the highest sequence that any of the replica's acknowledgments names. */
+  readonly acknowledged: Record<Replica, Map<string, number>>;
   /** What a reader of isolation `committed` has got of aggregates. */
   readonly emitted: Buffer[];
   readonly balance: BalanceSums;
@@ -33,7 +34,7 @@ export interface PartitionHistory {
 
 export function newHistory(reference: Reference): PartitionHistory {
   const views = { a: new OutputView(), b: new OutputView() };
-  return { auditor: new PartitionAuditor(), reference, views, acks: [], emitted: [], balance: new BalanceSums() };
+  return { auditor: new PartitionAuditor(), reference, views, acknowledged: { a: new Map(), b: new Map() }, emitted: [], balance: new BalanceSums() };
 }
 
 /** Every NAR is accepted at most once, whatever was sent again. */
@@ -52,6 +53,8 @@ export function acknowledgesTruly(history: PartitionHistory, ack: Ack): string |
       return `${ack.replica} acknowledges ${ack.collector} ${incarnation} up to ${said.get(incarnation)} at offset ${ack.folded_offset}, the log says ${expected.get(incarnation)}`;
     }
   }
+  const acknowledged = history.acknowledged[ack.replica as Replica];
+  for (const [incarnation, sequence] of said) acknowledged.set(incarnation, Math.max(sequence, acknowledged.get(incarnation) ?? 0));
   const written = history.views[ack.replica as Replica].outputs.length;
   const due = history.reference.nAt(ack.folded_offset);
   return written < due ? `${ack.replica} acknowledges offset ${ack.folded_offset} with outputs up to ${written}, ${due} are due` : null;
@@ -60,10 +63,8 @@ export function acknowledgesTruly(history: PartitionHistory, ack: Ack): string |
 /** Nothing leaves a local copy that both have not acknowledged, and what leaves it is in the log. */
 export function trimsOnlyAcknowledged(history: PartitionHistory, incarnation: string, sequence: number, value: Uint8Array | null): string | null {
   for (const replica of replicas) {
-    const acknowledged = history.acks.some(
-      (ack) => ack.replica === replica && ack.sequences.some((one) => one.incarnation === incarnation && one.sequence >= sequence),
-    );
-    if (!acknowledged) return `${incarnation} ${sequence} is trimmed, and ${replica} has not acknowledged it`;
+    if ((history.acknowledged[replica].get(incarnation) ?? 0) < sequence)
+      return `${incarnation} ${sequence} is trimmed, and ${replica} has not acknowledged it`;
   }
   const missing = value ? flowIdsOf(value).filter((id) => history.auditor.flows.get(id) !== 1) : [];
   return missing.length > 0 ? `${incarnation} ${sequence} is trimmed, and ${missing.length} of its flows are not in the log` : null;

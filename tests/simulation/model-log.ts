@@ -57,6 +57,8 @@ interface Producer {
 interface Entry {
   readonly record: LogRecord;
   readonly transaction: Transaction | null;
+  /** Compaction took it; its offset stays empty. */
+  gone: boolean;
 }
 
 /** One partition's records; offsets are positions, the head that was cut included. */
@@ -92,6 +94,7 @@ function undecided(transaction: Transaction | null): boolean {
 
 const requestTimeoutMs = 5000;
 const transactionTimeoutMs = 30_000;
+const activeSegmentRecords = 5;
 const messageBytesRefused = 4 * 1024 * 1024;
 
 /** The broker itself. What processes get of it is a Log, by connect(). */
@@ -147,7 +150,7 @@ export class ModelBroker {
   /** @throws LogFault */
   partition(topic: string, partition: number): PartitionLog {
     const found = this.#topics.get(topic)?.partitions[partition];
-    if (!found) throw new LogFault('missing', `no partition ${partition} of topic ${topic}`);
+    if (!found) throw new LogFault('missing', `no partition ${partition} of topic ${topic}`, { at: { topic, partition } });
     return found;
   }
 
@@ -161,6 +164,18 @@ export class ModelBroker {
   deleteRecords(topic: string, partition: number, before: number): void {
     const log = this.partition(topic, partition);
     log.startOffset = Math.max(log.startOffset, Math.min(before, log.endOffset));
+  }
+
+  /** Keeps the last record of each key, and whatever is among the last few. */
+  compact(topic: string): void {
+    for (const { entries } of this.topic(topic).partitions) {
+      const seen = new Set<string>();
+      for (const [index, entry] of [...entries.entries()].reverse()) {
+        const key = entry.record.key?.toString('latin1') ?? '';
+        if (seen.has(key) && index < entries.length - activeSegmentRecords) entry.gone = true;
+        seen.add(key);
+      }
+    }
   }
 
   append(log: PartitionLog, messages: readonly LogMessage[], transaction: Transaction | null): number {
@@ -185,7 +200,7 @@ export class ModelBroker {
       producerId: transaction?.producer.id ?? '',
       marker,
     };
-    log.entries.push({ record, transaction });
+    log.entries.push({ record, transaction, gone: false });
     this.onAppend(log.topic, log.partition, record);
   }
 
@@ -495,7 +510,7 @@ class ModelReader implements LogReader {
       };
       const wake = () => look(false);
       this.#wake = wake;
-      look(false);
+      look(broker.chance.happens(0.02)); // A poll may come back early with nothing.
       if (over) return;
       for (const { topic, partition } of this.#positions.values()) watched.push(broker.partition(topic, partition));
       for (const log of watched) log.waiting.add(wake);
@@ -516,22 +531,34 @@ class ModelReader implements LogReader {
     if (this.#closed) return [];
     if (!broker.reachable(this.#process)) throw new LogFault('unavailable', 'the broker is away');
     if (broker.strikes('readFault')) throw new LogFault('unavailable', 'the fetch failed');
-    return [...this.#positions.values()].map((position) => [
-      position,
-      this.#fetch(broker.partition(position.topic, position.partition), position.offset),
-    ]);
+    const found: (readonly [object, Fetched])[] = [];
+    let fault: unknown;
+    for (const position of this.#positions.values()) {
+      try {
+        found.push([position, this.#fetch(broker.partition(position.topic, position.partition), position.offset)]);
+      } catch (error) {
+        fault ??= error;
+      }
+    }
+    // What was read of the others is told first, the fault at the next poll.
+    if (fault && found.every(([, { records }]) => records.length === 0)) throw fault;
+    return found;
   }
 
   #fetch(log: PartitionLog, from: number): Fetched {
     const { startOffset, endOffset } = log;
     if (from < startOffset || from > endOffset) {
-      throw new LogFault('out_of_range', `offset ${from} of ${log.topic}/${log.partition} is not in ${startOffset}..${endOffset}`);
+      const { topic, partition } = log;
+      throw new LogFault('out_of_range', `offset ${from} of ${topic}/${partition} is not in ${startOffset}..${endOffset}`, {
+        at: { topic, partition },
+      });
     }
     const limit = this.#broker.chance.integer(1, 200);
     const records: LogRecord[] = [];
     let nextOffset = from;
     for (; nextOffset < endOffset && records.length < limit; nextOffset++) {
-      const { record, transaction } = log.entries[nextOffset]!;
+      const { record, transaction, gone } = log.entries[nextOffset]!;
+      if (gone) continue;
       if (this.#isolation === 'raw') records.push(record);
       else if (undecided(transaction)) break;
       else if (!record.marker && transaction?.state !== 'aborted') records.push(record);

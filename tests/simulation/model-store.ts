@@ -52,6 +52,10 @@ export class ModelStoreServer {
   onTrim: (incarnation: string, partition: number, sequence: number, what: 'released' | 'trimmed') => void = () => undefined;
   /** Called for each batch that is known to be on disk. */
   onStored: (incarnation: string, batch: StoredBatch) => void = () => undefined;
+  /** Called when a process may have to start without the exporters' last positions. */
+  onBlindStart: () => void = () => undefined;
+  /** It lost something that was on its disk. */
+  hasGoneBack = false;
   streams = new Map<string, Stream>();
   positions = new Map<string, string>();
   #awayUntil = Number.NEGATIVE_INFINITY;
@@ -77,6 +81,7 @@ export class ModelStoreServer {
   wipe(): void {
     this.streams.clear();
     this.positions.clear();
+    this.hasGoneBack = true;
     this.count('wiped');
   }
 
@@ -89,6 +94,7 @@ export class ModelStoreServer {
     return () => {
       this.streams = copy(streams);
       this.positions = new Map(positions);
+      this.hasGoneBack = true;
       this.count('went back');
     };
   }
@@ -173,10 +179,12 @@ export class ModelStoreServer {
 class ModelStore implements Store {
   readonly #server: ModelStoreServer;
   readonly #process: ProcessHandle;
+  #knowsPositions = false;
 
   constructor(server: ModelStoreServer, process: ProcessHandle) {
     this.#server = server;
     this.#process = process;
+    if (server.hasGoneBack) server.onBlindStart();
   }
 
   flush(flush: Flush): Promise<FlushOutcome> {
@@ -207,8 +215,10 @@ class ModelStore implements Store {
     );
   }
 
-  positions(): Promise<Map<string, string>> {
-    return this.#ask(() => new Map(this.#server.positions));
+  async positions(): Promise<Map<string, string>> {
+    const positions = await this.#ask(() => new Map(this.#server.positions));
+    this.#knowsPositions = true;
+    return positions;
   }
 
   durability(): Promise<Durability> {
@@ -226,7 +236,10 @@ class ModelStore implements Store {
   #ask<T>(effect: () => T): Promise<T> {
     const server = this.#server;
     return this.#process.request(this.#latency(), this.#latency(), () => {
-      if (!server.reachable || server.strikes('away')) throw new StoreFault('away', 'the store is away');
+      if (!server.reachable || server.strikes('away')) {
+        if (!this.#knowsPositions) server.onBlindStart();
+        throw new StoreFault('away', 'the store is away');
+      }
       return effect();
     });
   }

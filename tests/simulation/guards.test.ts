@@ -1,0 +1,81 @@
+/** The simulation bites: with one guard of the protocol switched off, some history soon goes wrong, and the checkers say how. */
+import { describe, expect, test } from '@jest/globals';
+import { Incarnations } from '../../core/aggregate/live.ts';
+import { Stream } from '../../core/buffer/stream.ts';
+import { type RawRecord, TailScan } from '../../core/feed/tail.ts';
+import { Decoder } from '../../core/wire/decoder.ts';
+import { World } from './world.ts';
+
+const seedsMax = 40;
+const faultyMs = 60_000;
+
+/** The first violation that any seed shows. */
+async function firstViolation(prepare?: (world: World) => void): Promise<string> {
+  for (let seed = 1; seed <= seedsMax; seed++) {
+    const { violations } = await new World({ seed, faultyMs, ...(prepare ? { prepare } : {}) }).run();
+    if (violations[0]) return violations[0];
+  }
+  return 'none';
+}
+
+/** With another method or getter in place of a class's own. */
+async function withPatch(owner: object, name: string, patch: PropertyDescriptor, action: () => Promise<string>): Promise<string> {
+  const original = Object.getOwnPropertyDescriptor(owner, name);
+  if (!original) throw new Error(`there is no ${name} to switch off`);
+  Object.defineProperty(owner, name, { configurable: true, ...patch });
+  try {
+    return await action();
+  } finally {
+    Object.defineProperty(owner, name, original);
+  }
+}
+
+describe('a guard switched off', () => {
+  test('trimming what only one replica has acknowledged', async () => {
+    const settled = {
+      get(this: Stream) {
+        return Math.min(Math.max(this.acknowledged.a, this.acknowledged.b), this.last);
+      },
+    };
+    expect(await withPatch(Stream.prototype, 'settled', settled, () => firstViolation())).toMatch('is trimmed, and');
+  }, 120_000);
+
+  test('never finding a batch missing', async () => {
+    expect(await withPatch(Stream.prototype, 'judge', { value: () => false }, () => firstViolation())).toMatch('liveness');
+  }, 120_000);
+
+  test('folding whatever comes', async () => {
+    const last = { value: () => Number.NaN };
+    expect(await withPatch(Incarnations.prototype, 'last', last, () => firstViolation())).not.toBe('none');
+  }, 120_000);
+
+  test('taking aborted records for the tail of aggregates', async () => {
+    const take = Object.getOwnPropertyDescriptor(TailScan.prototype, 'take')?.value as (this: TailScan, record: RawRecord) => void;
+    const trusting = {
+      value(this: TailScan, record: RawRecord) {
+        take.call(this, record);
+        if (!record.marker) take.call(this, { ...record, marker: 'commit' });
+      },
+    };
+    expect(await withPatch(TailScan.prototype, 'take', trusting, () => firstViolation())).not.toBe('none');
+  }, 120_000);
+
+  test('not fencing the older of two feeds', async () => {
+    const unfenced = (world: World) => {
+      const open = world.broker.openProducer.bind(world.broker);
+      const producers = new Map<string, ReturnType<typeof open>>();
+      world.broker.openProducer = (id) => {
+        const producer = producers.get(id) ?? open(id);
+        const { current } = producer.producer;
+        if (current) world.broker.endTransaction(current, current.state === 'decided' ? 'commit' : 'abort');
+        producers.set(id, producer);
+        return producer;
+      };
+    };
+    expect(await firstViolation(unfenced)).toMatch('aggregates');
+  }, 120_000);
+
+  test('forgetting where the exporters stood', async () => {
+    expect(await withPatch(Decoder.prototype, 'restore', { value: () => undefined }, () => firstViolation())).toMatch('liveness');
+  }, 120_000);
+});

@@ -1,0 +1,84 @@
+/** The real loops of flowledger over model adapters, with the short times that let much happen in little virtual time. */
+import { sha256 } from '../../adapters/digest.ts';
+import type { Logger } from '../../adapters/ports.ts';
+import type { Replica } from '../../schemas/topics.ts';
+import { Accounting } from '../../services/accounting/accounting.ts';
+
+import { Aggregator } from '../../services/aggregator/aggregator.ts';
+import { Collector } from '../../services/collector/collector.ts';
+import { collectorConfig } from '../../services/collector/config.ts';
+import { Feed } from '../../services/feed/feed.ts';
+import { Watchdog } from '../../services/watchdog/watchdog.ts';
+import type { ProcessHandle } from './model-clock.ts';
+import type { Role } from './processes.ts';
+import type { World } from './world.ts';
+
+function loggerOf(world: World, process: ProcessHandle): Logger {
+  const line = (message: string) => world.note(`${process.name} says: ${message}`);
+  return { debug: () => undefined, info: () => undefined, warn: (_facts, message) => line(message), error: (_facts, message) => line(message) };
+}
+
+/** What every loop gets. */
+function partsOf(world: World, process: ProcessHandle) {
+  return { log: world.broker.connect(process), clock: process.clock, logger: loggerOf(world, process), digest: sha256 };
+}
+
+export function collectorRole(world: World, index: number): Role {
+  const name = `c${index + 1}`;
+  const config = { ...collectorConfig.parse({}), name };
+  const skewMs = world.chance.happens(0.3) ? world.chance.integer(-8_000, 8_000) : 0;
+  return {
+    kind: 'collector',
+    name,
+    start: (process, signal) => {
+      process.skewMs = skewMs;
+      const store = world.stores[index]!.connect(process);
+      const collector = new Collector({ ...partsOf(world, process), config, partitions: world.histories.length, store });
+      world.ingest[index] = ({ bytes, exporter }) =>
+        process.deliver(() => collector.receive([{ bytes: Buffer.from(bytes), address: exporter, receivedMs: process.clock.now() }]));
+      return collector.run(signal);
+    },
+  };
+}
+
+export function watchdogRole(world: World, index: number): Role {
+  const settings = { id: `watchdog-${index}`, silent_after: 1_000, stalled_after: 10_000, suspicion_quorum: 1 };
+  return {
+    kind: 'watchdog',
+    name: settings.id,
+    start: (process, signal) => new Watchdog({ ...partsOf(world, process), settings }).run(signal),
+  };
+}
+
+export function feedRole(world: World, index: number): Role {
+  const settings = {
+    id: `feed-${index}`,
+    emit: world.chance.happens(0.2) ? ('agreed' as const) : ('elected' as const),
+    agree_within: 5_000,
+    transaction_outputs_max: world.chance.pick([3, 50, 2_000]),
+    standby_after: 3_000,
+    health_interval: 250,
+  };
+  return {
+    kind: 'feed',
+    name: settings.id,
+    start: (process, signal) => new Feed({ ...partsOf(world, process), settings }).run(signal),
+  };
+}
+
+export function accountingRole(world: World): Role {
+  return {
+    kind: 'accounting',
+    name: 'accounting',
+    start: (process, signal) => new Accounting({ ...partsOf(world, process), ledger: world.ledger }).run(signal),
+  };
+}
+
+export function aggregatorRole(world: World, replica: Replica): Role {
+  const settings = { ack_interval: 100, ack_repeat: 1_000, snapshot_idle: world.chance.pick([1_000, 30_000]), health_interval: 200 };
+  return {
+    kind: 'aggregator',
+    name: replica,
+    start: (process, signal) => new Aggregator({ ...partsOf(world, process), replica, settings }).run(signal),
+  };
+}

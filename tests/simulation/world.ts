@@ -1,0 +1,282 @@
+/** One simulated history: the real service loops over model adapters, exporters that know their totals, and checkers that look at everything. */
+import { createHash } from 'node:crypto';
+import { openLedger } from '../../adapters/ledger-sqlite.ts';
+import type { LogRecord } from '../../adapters/ports.ts';
+import { narBatchCodec } from '../../schemas/codec.ts';
+import { adminCollector, type Replica, replicas, topics } from '../../schemas/topics.ts';
+import type { FoldConfig } from '../../schemas/types.ts';
+import {
+  acceptedOnce,
+  acknowledgesTruly,
+  aggregatesAreACopy,
+  decodeAck,
+  newHistory,
+  outputsAgree,
+  type PartitionHistory,
+  trimsOnlyAcknowledged,
+} from './checkers.ts';
+import { endFaults, scheduleFaults } from './faults.ts';
+import { type Chance, ModelClock, type ProcessHandle } from './model-clock.ts';
+import { type Datagram, ModelExporter, simulatedAccounts } from './model-exporter.ts';
+import { ModelBroker } from './model-log.ts';
+import { ModelStoreServer } from './model-store.ts';
+import { Supervised } from './processes.ts';
+import { ReferenceFold } from './reference.ts';
+import { accountingRole, aggregatorRole, collectorRole, feedRole, watchdogRole } from './roles.ts';
+import { settled } from './settled.ts';
+
+export interface WorldOptions {
+  readonly seed: number;
+  /** Virtual ms with faults; settling comes on top. */
+  readonly faultyMs?: number;
+  /** Keeps every line of the trace, not only its digest. */
+  readonly keepTrace?: boolean;
+  /** Called once everything is built, before anything runs. */
+  readonly prepare?: (world: World) => void;
+}
+
+export interface Outcome {
+  readonly seed: number;
+  readonly violations: readonly string[];
+  readonly digest: string;
+  readonly trace: readonly string[];
+  readonly virtualMs: number;
+  readonly events: number;
+  readonly flows: number;
+  /** How often what went wrong. */
+  readonly counts: Readonly<Record<string, number>>;
+}
+
+const settleWithinMs = 3 * 60_000;
+
+export class World {
+  readonly clock: ModelClock;
+  readonly chance: Chance;
+  readonly broker: ModelBroker;
+  readonly stores: ModelStoreServer[] = [];
+  readonly exporters: ModelExporter[] = [];
+  readonly histories: PartitionHistory[];
+  readonly supervised: Supervised[] = [];
+  readonly ledger = openLedger(':memory:');
+  readonly violations: string[] = [];
+  readonly trace: string[] = [];
+  readonly counts: Record<string, number> = {};
+  readonly foldConfig: FoldConfig;
+  wire = { lost: 0, repeated: 0, delayed: 0 };
+  /** How well it must be known what was lost: see settled.ts. */
+  knowledge: 'exact' | 'bound' | 'none' = 'exact';
+  #exporting = true;
+  /** Where each collector's current process takes datagrams; null while there is none. */
+  readonly ingest: (((datagram: Datagram) => void) | null)[] = [];
+  readonly #options: WorldOptions;
+  readonly #digest = createHash('sha256');
+  readonly #committed: number[];
+
+  constructor(options: WorldOptions) {
+    this.#options = options;
+    this.clock = new ModelClock(options.seed);
+    this.chance = this.clock.chance.fork();
+    const partitions = this.chance.integer(1, 3);
+    this.broker = new ModelBroker(this.clock, partitions);
+    this.foldConfig = foldConfigOf(partitions, this.chance);
+    this.histories = Array.from({ length: partitions }, (_, partition) => newHistory(new ReferenceFold(partition)));
+    this.#committed = this.histories.map(() => 0);
+    this.broker.onAppend = (topic, partition, record) => this.#onAppend(topic, partition, record);
+    this.clock.afterEvent = () => this.#readAggregates();
+    this.#addCollectors(this.chance.integer(1, 2));
+    for (const replica of replicas) this.#add(aggregatorRole(this, replica));
+    this.#add(watchdogRole(this, 1));
+    if (this.chance.happens(0.3)) this.#add(watchdogRole(this, 2));
+    this.#add(feedRole(this, 1));
+    if (this.chance.happens(0.3)) this.#add(feedRole(this, 2));
+    this.#add(accountingRole(this));
+    options.prepare?.(this);
+  }
+
+  async run(): Promise<Outcome> {
+    const start = this.clock.now();
+    const faultyUntil = start + (this.#options.faultyMs ?? this.chance.integer(60_000, 180_000));
+    this.#writeBase();
+    for (const supervised of this.supervised) this.clock.after(this.chance.integer(0, 2_000), () => supervised.start());
+    for (const [index, exporter] of this.exporters.entries()) this.#export(exporter, index % this.stores.length);
+    scheduleFaults(this, this.chance.fork(), faultyUntil);
+    const failed = () => this.violations.length > 0;
+    await this.clock.runUntil(failed, faultyUntil);
+    endFaults(this, this.chance);
+    await this.clock.runUntil(failed, this.clock.now() + 45_000);
+    this.#exporting = false;
+    await this.#settle();
+    this.ledger.close();
+    return this.#outcome(start);
+  }
+
+  async #settle(): Promise<void> {
+    const limit = this.clock.now() + settleWithinMs;
+    while (this.violations.length === 0) {
+      await this.clock.runUntil(() => this.violations.length > 0, this.clock.now() + 5_000);
+      const missing = settled(this);
+      if (missing.length === 0) return;
+      if (this.clock.now() < limit) continue;
+      for (const text of missing) this.violate('liveness', text);
+    }
+  }
+
+  #outcome(start: number): Outcome {
+    for (const counts of [this.broker.counts, ...this.stores.map((store) => store.counts)]) {
+      for (const [name, count] of Object.entries(counts)) this.counts[name] = (this.counts[name] ?? 0) + count;
+    }
+    return {
+      seed: this.#options.seed,
+      violations: this.violations,
+      digest: this.#digest.digest('hex'),
+      trace: this.trace,
+      virtualMs: this.clock.now() - start,
+      events: this.clock.events,
+      flows: this.exporters.reduce((sum, exporter) => sum + exporter.sent.length, 0),
+      counts: this.counts,
+    };
+  }
+
+  note(text: string): void {
+    const line = `${new Date(this.clock.now()).toISOString().slice(11, 23)} ${text}`;
+    this.#digest.update(line);
+    if (this.#options.keepTrace) this.trace.push(line);
+  }
+
+  onlyBound(): void {
+    if (this.knowledge === 'exact') this.knowledge = 'bound';
+  }
+
+  count(name: string): void {
+    this.counts[name] = (this.counts[name] ?? 0) + 1;
+  }
+
+  violate(invariant: string, text: string): void {
+    this.note(`VIOLATION ${invariant}: ${text}`);
+    this.violations.push(`${invariant}: ${text}`);
+  }
+
+  #add(role: ReturnType<typeof feedRole>): void {
+    const supervised = new Supervised(role, this.clock, (text) => this.note(text));
+    supervised.onFailure = (process: ProcessHandle, error: Error) => this.violate('no service ends by itself', `${process.name}: ${error.stack}`);
+    this.supervised.push(supervised);
+  }
+
+  #addCollectors(count: number): void {
+    for (let index = 0; index < count; index++) {
+      const store = new ModelStoreServer(this.clock);
+      store.onTrim = (incarnation, partition, sequence, what) => {
+        const value = store.stream(incarnation, partition)?.entries.get(sequence)?.value ?? null;
+        if (what === 'trimmed')
+          this.#check('trimmed only when acknowledged', trimsOnlyAcknowledged(this.histories[partition]!, incarnation, sequence, value));
+      };
+      store.onBlindStart = () => {
+        this.knowledge = 'none';
+      };
+      this.stores.push(store);
+      this.ingest.push(null);
+      this.#add(collectorRole(this, index));
+    }
+    const exporters = this.chance.integer(count, 4);
+    for (let index = 1; index <= exporters; index++) this.exporters.push(new ModelExporter(index, this.chance.fork(), this.clock.now()));
+  }
+
+  /** As the administration command does it. */
+  #writeBase(): void {
+    for (const partition of this.histories.keys()) {
+      const value = narBatchCodec.encode({
+        collector: adminCollector,
+        incarnation: 'admin',
+        partition,
+        sequence: 1,
+        through: 1,
+        watermark_ms: 0,
+        volatile: false,
+        goodbye: false,
+        exporters: [],
+        losses: [],
+        fold_config: this.foldConfig,
+        base: { snapshot: null },
+        nars: [],
+      });
+      this.broker.append(this.broker.partition(topics.nars.name, partition), [{ key: Buffer.from(adminCollector), value }], null);
+    }
+  }
+
+  #export(exporter: ModelExporter, collector: number): void {
+    const chance = this.chance.fork();
+    const send = () => {
+      if (!this.#exporting) return;
+      this.#carry(exporter.export(this.clock.now()), collector, chance);
+      this.clock.after(chance.integer(50, 1_500), send);
+    };
+    this.clock.after(chance.integer(2_500, 5_000), send);
+  }
+
+  /** The network: a datagram reaches the process that listens when it is sent, or nobody. */
+  #carry(datagram: Datagram, collector: number, chance: Chance): void {
+    const listener = this.ingest[collector];
+    if (!listener || chance.happens(this.wire.lost)) return;
+    this.clock.after(chance.happens(this.wire.delayed) ? chance.integer(1, 200) : 0.1, () => listener(datagram));
+    if (chance.happens(this.wire.repeated)) this.clock.after(chance.integer(1, 200), () => listener(datagram));
+  }
+
+  #onAppend(topic: string, partition: number, record: LogRecord): void {
+    this.#digest.update(`${topic}/${partition}/${record.offset} ${record.marker ?? ''}`);
+    if (record.value) this.#digest.update(record.value);
+    if (this.#options.keepTrace && topic !== topics.health.name && topic !== topics.acks.name) {
+      this.trace.push(
+        `${new Date(this.clock.now()).toISOString().slice(11, 23)} ${topic}/${partition} ${record.offset} ${record.marker ?? describe(topic, record)}`,
+      );
+    }
+    if (topic === topics.nars.name) {
+      this.#check('accepted once', acceptedOnce(this.histories[partition]!, record));
+    } else if (topic === topics.acks.name) {
+      const ack = decodeAck(record);
+      this.#check('acknowledged truly', acknowledgesTruly(this.histories[ack.partition]!, ack));
+    } else if (topic.startsWith('aggregates.')) {
+      this.#check('replicas agree', outputsAgree(this.histories[partition]!, topic.slice('aggregates.'.length) as Replica, record));
+    }
+  }
+
+  /** What a consumer of aggregates gets, at once. */
+  #readAggregates(): void {
+    for (const [partition, history] of this.histories.entries()) {
+      const log = this.broker.partition(topics.aggregates.name, partition);
+      if (log.endOffset === this.#committed[partition]) continue;
+      for (const record of log.committed(this.#committed[partition])) {
+        this.#committed[partition] = record.offset + 1;
+        this.#check('aggregates are a copy', aggregatesAreACopy(history, record));
+      }
+    }
+  }
+
+  #check(invariant: string, wrong: string | null): void {
+    if (wrong !== null) this.violate(invariant, wrong);
+  }
+}
+
+function describe(topic: string, { value }: LogRecord): string {
+  if (topic !== topics.nars.name) return `${value?.length} bytes`;
+  const { collector, incarnation, sequence, through, nars, goodbye, losses } = narBatchCodec.decode(value!);
+  return `${collector} ${incarnation} ${sequence}${through > sequence ? `..${through}` : ''}: ${nars.length} NARs${goodbye ? ', goodbye' : ''}${losses.length > 0 ? ', losses' : ''}`;
+}
+
+function foldConfigOf(partitions: number, chance: Chance): FoldConfig {
+  return {
+    version: 1,
+    fold_version: 1,
+    partitions,
+    window_ms: chance.pick([5_000, 10_000]),
+    lateness_ms: chance.pick([0, 2_000, 5_000]),
+    live_within_ms: chance.pick([5_000, 15_000]),
+    past_ms_max: 3_600_000,
+    future_ms_max: 60_000,
+    snapshot_every: chance.pick([20, 100, 500]),
+    group_by: ['src_account', 'dst_account'],
+    sampling: 'raw',
+    spread: chance.happens(0.2),
+    deduplication: 'none',
+    accounts: [...simulatedAccounts],
+  };
+}
