@@ -49,7 +49,7 @@ export function encodeBatch(batch: NarBatch, nars: Uint8Array, count: number): U
 
 const countBytesMax = 10;
 
-/** Zigzag and 7 bits an octet, least significant first. Up to 2^30 in integer arithmetic, beyond it in two parts, since a long has more than 32 bits. */
+/** Zigzag and 7 bits an octet, least significant first. Up to 2^30 in integer arithmetic, beyond it in two parts of less than 32 bits. */
 function writeLong(into: Uint8Array, start: number, value: number): number {
   let at = start;
   if (value >= 0 && value < 0x4000_0000) {
