@@ -4,7 +4,7 @@
  * What is kept is bounded. A difference that is older than that is found later: a chain digests the whole history, so it differs at every later n.
  */
 import type { Replica } from '../../schemas/topics.ts';
-import { chainText } from './chain.ts';
+import { chainText } from '../aggregate/chain.ts';
 
 export type Source = Replica | 'aggregates';
 

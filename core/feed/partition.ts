@@ -14,7 +14,7 @@
  */
 import { otherReplica, type Replica, replicas } from '../../schemas/topics.ts';
 import type { Output, OutputBlock } from '../../schemas/types.ts';
-import { type Digest, sameChain } from './chain.ts';
+import { type Digest, sameChain } from '../aggregate/chain.ts';
 import { Comparison, comparedOutputsMax, type Divergence, describeDivergence } from './comparison.ts';
 import { type AggregatesMessage, messageOf } from './message.ts';
 import { ReplicaOutputs, type Taken } from './replica-outputs.ts';

@@ -7,7 +7,7 @@
  */
 import type { Replica } from '../../schemas/topics.ts';
 import type { Output, OutputBlock } from '../../schemas/types.ts';
-import { chainOf, type Digest, sameChain } from './chain.ts';
+import { chainOf, type Digest, sameChain } from '../aggregate/chain.ts';
 import type { Comparison } from './comparison.ts';
 import type { Tail } from './tail.ts';
 
@@ -217,7 +217,7 @@ export class ReplicaOutputs {
         this.repeated++;
         continue;
       }
-      if (!sameChain(chainOf(output, last.chain, this.#digest), output.chain)) {
+      if (!sameChain(chainOf(output, last.chain, this.#digest).chain, output.chain)) {
         this.invalid++;
         return 'invalid';
       }

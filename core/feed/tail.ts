@@ -7,7 +7,7 @@
  */
 import { outputCodec, UndecodableRecord } from '../../schemas/codec.ts';
 import type { Output } from '../../schemas/types.ts';
-import { chainOf, type Digest, emptyChain, sameChain } from './chain.ts';
+import { chainOf, type Digest, emptyChain, sameChain } from '../aggregate/chain.ts';
 
 export interface Tail {
   /** 0 before the first output. */
@@ -84,7 +84,7 @@ export class TailScan {
     if (output.partition !== this.#partition) return false;
     if (!this.#tail && output.n > 1) return true;
     const before = this.#tail ?? emptyTail;
-    return output.n === before.n + 1 && sameChain(chainOf(output, before.chain, this.#digest), output.chain);
+    return output.n === before.n + 1 && sameChain(chainOf(output, before.chain, this.#digest).chain, output.chain);
   }
 }
 

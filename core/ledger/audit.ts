@@ -3,8 +3,8 @@
  * I7: billed is summed from the aggregates that the ledger holds, independently of what any WindowClose says.
  */
 import type { ExporterBalance, Health, LocalCopy, PartitionHealth } from '../../schemas/types.ts';
+import { sameChain } from '../aggregate/chain.ts';
 import { type Balance, imbalanceOf } from './book.ts';
-import { equal } from './chain.ts';
 import { add, type Counters, describe, difference, exact, isZero, noCounters } from './counters.ts';
 
 /** What the ledger holds of a partition. */
@@ -191,11 +191,11 @@ function findDivergences({ partitions, health, chainAt }: AuditFacts): Map<numbe
       const who = `${record.role} ${record.id}`;
       const key = `${state.partition}/${state.n}`;
       const other = seen.get(key);
-      if (other && !equal(other.chain, state.chain)) note(state.partition, `${who} and ${other.who} have different outputs up to n ${state.n}`);
+      if (other && !sameChain(other.chain, state.chain)) note(state.partition, `${who} and ${other.who} have different outputs up to n ${state.n}`);
       if (!other) seen.set(key, { chain: state.chain, who });
       const account = partitions.find(({ partition }) => partition === state.partition);
       const booked = account && state.n <= account.n ? chainAt(state.partition, state.n) : null;
-      if (booked && !equal(booked, state.chain)) note(state.partition, `${who} and the ledger have different outputs up to n ${state.n}`);
+      if (booked && !sameChain(booked, state.chain)) note(state.partition, `${who} and the ledger have different outputs up to n ${state.n}`);
     }
   }
   return found;

@@ -5,7 +5,8 @@
  * counted as closed.
  */
 import type { Aggregate, ExporterBalance, Output, WindowClose } from '../../schemas/types.ts';
-import { type Digest, judge, type LedgerFault } from './chain.ts';
+import type { Digest } from '../aggregate/chain.ts';
+import { judge, type LedgerFault } from './continuity.ts';
 import { add, type Counters, describe, difference, isZero, noCounters } from './counters.ts';
 import { addSamples, type SampleDeltas } from './samples.ts';
 

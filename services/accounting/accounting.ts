@@ -4,8 +4,9 @@
  */
 import type { Ledger, LedgerEntry } from '../../adapters/ledger.ts';
 import { type Clock, type Fetched, type Log, LogFault, type Logger, type LogReader, type LogRecord } from '../../adapters/ports.ts';
+import type { Digest } from '../../core/aggregate/chain.ts';
 import { type Book, type Booking, enter, newBooking } from '../../core/ledger/book.ts';
-import { type Digest, fault, type LedgerFault } from '../../core/ledger/chain.ts';
+import { fault, type LedgerFault } from '../../core/ledger/continuity.ts';
 import { describe } from '../../core/ledger/counters.ts';
 import { healthCodec, outputCodec, UndecodableRecord, UnknownSchema } from '../../schemas/codec.ts';
 import { topics } from '../../schemas/topics.ts';

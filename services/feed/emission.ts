@@ -1,7 +1,7 @@
 /** One partition of the feed at work: carries out what core says, one thing after another. */
 import type { Clock, Fetched, Log, Logger, LogReader, TransactionalWriter } from '../../adapters/ports.ts';
 import { LogFault } from '../../adapters/ports.ts';
-import type { Digest } from '../../core/feed/chain.ts';
+import type { Digest } from '../../core/aggregate/chain.ts';
 import type { AggregatesMessage } from '../../core/feed/message.ts';
 import type { FeedPartition } from '../../core/feed/partition.ts';
 import { decodeOutput, emptyTail, type Tail, TailScan } from '../../core/feed/tail.ts';

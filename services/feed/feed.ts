@@ -3,8 +3,8 @@
  * One reader serves all partitions; each partition writes by itself, so that a slow transaction holds up no other.
  */
 import { type Clock, type Fetched, type Log, LogFault, type Logger, type LogReader, type LogWriter } from '../../adapters/ports.ts';
+import type { Digest } from '../../core/aggregate/chain.ts';
 import { Elections } from '../../core/elect/elections.ts';
-import type { Digest } from '../../core/feed/chain.ts';
 import { FeedPartition } from '../../core/feed/partition.ts';
 import { electionCodec, healthCodec, UndecodableRecord } from '../../schemas/codec.ts';
 import { messageBytesMax, topics } from '../../schemas/topics.ts';

@@ -1,6 +1,6 @@
 /** Histories of outputs as two replicas would write them. */
 import { sha256 } from '../../../adapters/digest.ts';
-import { chainOf, emptyChain } from '../../../core/feed/chain.ts';
+import { chainOf, emptyChain } from '../../../core/aggregate/chain.ts';
 import type { Output, OutputBlock } from '../../../schemas/types.ts';
 
 /** n = index + 1. From `differsFrom` on it is another history than that of the same call without it. */
@@ -9,7 +9,7 @@ export function historyOf(length: number, differsFrom = Number.POSITIVE_INFINITY
   let chain = emptyChain;
   for (let n = 1; n <= length; n++) {
     const output = outputAt(n, n >= differsFrom ? 1 : 0, partition);
-    chain = chainOf(output, chain, sha256);
+    chain = chainOf(output, chain, sha256).chain;
     outputs.push({ ...output, chain });
   }
   return outputs;

@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import { sha256 } from '../../../adapters/digest.ts';
-import { judge, type LedgerFault } from '../../../core/ledger/chain.ts';
+import { judge, type LedgerFault } from '../../../core/ledger/continuity.ts';
 import { History } from './history.ts';
 
 const history = new History(3).usage({ src: 'acme', dst: 'globex', flows: 1, bytes: 10n }).close().close();

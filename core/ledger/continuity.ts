@@ -2,13 +2,8 @@
  * Whether an output continues what the ledger holds of its partition.
  * I11: n = last + 1 is booked, n <= last was booked before and is dropped; and what is booked is the history of one fold.
  */
-import { encodeForChain } from '../../schemas/codec.ts';
 import type { Output } from '../../schemas/types.ts';
-
-/** SHA-256. */
-export type Digest = (bytes: Uint8Array) => Uint8Array;
-
-export const chainBytes = 16;
+import { chainOf, chainText, type Digest, sameChain } from '../aggregate/chain.ts';
 
 /** Why a partition is not booked any further. The ledger never goes on over one of these by itself. */
 export interface LedgerFault {
@@ -30,29 +25,26 @@ export function judge(partition: number, last: number, chain: Uint8Array, output
   }
   if (n < last) return 'booked_before';
   if (n === last) {
-    if (equal(output.chain, chain)) return 'booked_before';
-    const found = `was booked with chain ${hex(chain)} and comes again with chain ${hex(output.chain)}`;
+    if (sameChain(output.chain, chain)) return 'booked_before';
+    const found = `was booked with chain ${chainText(chain)} and comes again with chain ${chainText(output.chain)}`;
     return fault('chain', partition, n, `${found}: ${chainRemedy}`);
   }
   if (n > last + 1) {
     const remedy = 'do not cut topic aggregates before it is booked; restore its records, or book into a new ledger file from its first record';
     return fault('gap', partition, n, `follows n ${last} in topic aggregates: ${n - last - 1} outputs are missing. ${remedy}`);
   }
-  const expected = digest(encodeForChain(output, chain)).subarray(0, chainBytes);
-  if (equal(output.chain, expected)) return 'next';
-  return fault('chain', partition, n, `has chain ${hex(output.chain)}, and what is booked is continued by ${hex(expected)}: ${chainRemedy}`);
+  const expected = chainOf(output, chain, digest).chain;
+  if (sameChain(output.chain, expected)) return 'next';
+  return fault(
+    'chain',
+    partition,
+    n,
+    `has chain ${chainText(output.chain)}, and what is booked is continued by ${chainText(expected)}: ${chainRemedy}`,
+  );
 }
 
 const chainRemedy = 'two histories of this partition exist; "flowledger audit" shows which replica the ledger agrees with';
 
 export function fault(code: LedgerFault['code'], partition: number, n: number, what: string): LedgerFault {
   return { code, partition, n, message: `partition ${partition}, output n ${n} ${what}` };
-}
-
-export function equal(a: Uint8Array, b: Uint8Array): boolean {
-  return Buffer.compare(a, b) === 0;
-}
-
-function hex(bytes: Uint8Array): string {
-  return Buffer.from(bytes).toString('hex');
 }
