@@ -11,7 +11,7 @@ import { dataSetIdMin, type SetHeader, type TemplateRecord } from './message.ts'
 import { isNetflow5Whole, netflow5HeaderOctets, netflow5Template, readNetflow5Header } from './netflow5.ts';
 import { netflow9HeaderOctets, readNetflow9Header, readNetflow9Template } from './netflow9.ts';
 import { takeOptions } from './options.ts';
-import { type RecordContext, readNar } from './record.ts';
+import { type RecordContext, readNar, valueAt } from './record.ts';
 import { layOut, type Template } from './template.ts';
 import { recordsMaxIn, WaitingSets } from './waiting.ts';
 
@@ -435,10 +435,6 @@ function isTemplateSet(protocol: SetHeader['protocol'], id: number): boolean {
   return protocol === 'ipfix' ? id === 2 || id === 3 : id === 0 || id === 1;
 }
 
-function hasReverseTraffic(template: Template, bytes: Uint8Array, at: number): boolean {
-  const { offsets, octets } = template.layout;
-  return [column.reverseOctets, column.reversePackets].some((place) => {
-    const offset = offsets[place]!;
-    return offset >= 0 && readUnsigned(bytes, at + offset, octets[place]!) > 0;
-  });
+function hasReverseTraffic({ layout }: Template, bytes: Uint8Array, at: number): boolean {
+  return valueAt(layout, bytes, at, column.reverseOctets) > 0 || valueAt(layout, bytes, at, column.reversePackets) > 0;
 }

@@ -4,7 +4,7 @@ import { type AddressPool, noAddress } from './address-pool.ts';
 import { readUnsigned } from './cursor.ts';
 import { column, type TimeKind } from './element.ts';
 import { rateOf, type Sampling } from './sampling.ts';
-import type { Layout, Template } from './template.ts';
+import { type Layout, octetsBits, octetsMask, type Template } from './template.ts';
 
 /** What a record's meaning depends on beside its own octets. */
 export interface RecordContext {
@@ -28,9 +28,13 @@ const timeMsMax = 253_402_300_800_000;
 const ntpOffset = 2_208_988_800;
 
 /** A value of the record, 0 where it has none. */
-function valueAt(layout: Layout, bytes: Uint8Array, base: number, place: number): number {
-  const offset = layout.offsets[place]!;
-  return offset < 0 ? 0 : readUnsigned(bytes, base + offset, layout.octets[place]!);
+export function valueAt(layout: Layout, bytes: Uint8Array, base: number, place: number): number {
+  const entry = layout[place]!;
+  return entry < 0 ? 0 : readUnsigned(bytes, base + (entry >> octetsBits), entry & octetsMask);
+}
+
+function has(layout: Layout, place: number): boolean {
+  return layout[place]! >= 0;
 }
 
 /** null where a counter is implausible (2^53 or more). */
@@ -42,7 +46,6 @@ export function readNar(template: Template, bytes: Buffer, base: number, context
   const v6 = isV6(layout, bytes, base);
   const inIf = valueAt(layout, bytes, base, column.inIf);
   const end = endOf(template, bytes, base, context);
-  const directionAt = layout.offsets[column.direction]!;
   return {
     exporter: context.exporter,
     src_addr: v6 ? v6At(layout, bytes, base, column.srcAddr6, pool) : v4At(layout, bytes, base, column.srcAddr4, pool),
@@ -61,7 +64,7 @@ export function readNar(template: Template, bytes: Buffer, base: number, context
     src_net: valueAt(layout, bytes, base, v6 ? column.srcNet6 : column.srcNet4),
     dst_net: valueAt(layout, bytes, base, v6 ? column.dstNet6 : column.dstNet4),
     next_hop: v6 ? v6At(layout, bytes, base, column.nextHop6, pool) : v4At(layout, bytes, base, column.nextHop4, pool),
-    flow_direction: directionAt < 0 ? flowDirectionNotSaid : readUnsigned(bytes, base + directionAt, layout.octets[column.direction]!),
+    flow_direction: has(layout, column.direction) ? valueAt(layout, bytes, base, column.direction) : flowDirectionNotSaid,
     sampling_rate: samplingRate(layout, bytes, base, inIf, context, sampling),
     time_flow_start_ms: startOf(template, bytes, base, context, end),
     time_flow_end_ms: end,
@@ -70,46 +73,44 @@ export function readNar(template: Template, bytes: Buffer, base: number, context
 }
 
 function v4At(layout: Layout, bytes: Uint8Array, base: number, place: number, pool: AddressPool): Buffer {
-  const offset = layout.offsets[place]!;
-  return offset < 0 ? noAddress : pool.v4(bytes, base + offset);
+  const entry = layout[place]!;
+  return entry < 0 ? noAddress : pool.v4(bytes, base + (entry >> octetsBits));
 }
 
 function v6At(layout: Layout, bytes: Uint8Array, base: number, place: number, pool: AddressPool): Buffer {
-  const offset = layout.offsets[place]!;
-  return offset < 0 ? noAddress : pool.v6(bytes, base + offset);
+  const entry = layout[place]!;
+  return entry < 0 ? noAddress : pool.v6(bytes, base + (entry >> octetsBits));
 }
 
 /** Some devices fill in both families, with zeros in the one that does not apply. */
 function isV6(layout: Layout, bytes: Uint8Array, base: number): boolean {
-  const src6 = layout.offsets[column.srcAddr6]!;
-  const dst6 = layout.offsets[column.dstAddr6]!;
-  if (src6 < 0 && dst6 < 0) return false;
-  const has4 = layout.offsets[column.srcAddr4]! >= 0 || layout.offsets[column.dstAddr4]! >= 0;
-  if (!has4) return true;
-  const any4 = valueAt(layout, bytes, base, column.srcAddr4) !== 0 || valueAt(layout, bytes, base, column.dstAddr4) !== 0;
-  return !any4 && (anyOctet(bytes, base, src6) || anyOctet(bytes, base, dst6));
+  if (!has(layout, column.srcAddr6) && !has(layout, column.dstAddr6)) return false;
+  if (!has(layout, column.srcAddr4) && !has(layout, column.dstAddr4)) return true;
+  if (anyOctet(layout, bytes, base, column.srcAddr4) || anyOctet(layout, bytes, base, column.dstAddr4)) return false;
+  return anyOctet(layout, bytes, base, column.srcAddr6) || anyOctet(layout, bytes, base, column.dstAddr6);
 }
 
-function anyOctet(bytes: Uint8Array, base: number, offset: number): boolean {
-  if (offset < 0) return false;
-  for (let i = base + offset; i < base + offset + 16; i++) if (bytes[i] !== 0) return true;
+function anyOctet(layout: Layout, bytes: Uint8Array, base: number, place: number): boolean {
+  const entry = layout[place]!;
+  if (entry < 0) return false;
+  const at = base + (entry >> octetsBits);
+  for (let i = at; i < at + (entry & octetsMask); i++) if (bytes[i] !== 0) return true;
   return false;
 }
 
 /** The record's own rate, else the header's, else what options records announced. */
 function samplingRate(layout: Layout, bytes: Uint8Array, base: number, inIf: number, context: RecordContext, sampling: Sampling): number {
-  const { offsets } = layout;
   const interval = valueAt(layout, bytes, base, column.samplingInterval);
   if (interval > 0) return interval;
-  if (offsets[column.samplingPacketInterval]! >= 0 || offsets[column.samplingSize]! >= 0) {
+  if (has(layout, column.samplingPacketInterval) || has(layout, column.samplingSize)) {
     const rate = ownRate(layout, bytes, base);
     if (rate > 0) return rate;
   }
   return context.headerRate > 0 ? context.headerRate : sampling.rateFor(valueAt(layout, bytes, base, column.samplerId), inIf);
 }
 
-/** The rate that the fields of a data or options record tell; 0 where they tell none. */
-export function ownRate(layout: Layout, bytes: Uint8Array, base: number): number {
+/** The rate that the record's fields tell; 0 where they tell none. */
+function ownRate(layout: Layout, bytes: Uint8Array, base: number): number {
   return rateOf({
     interval: valueAt(layout, bytes, base, column.samplingInterval),
     packetInterval: valueAt(layout, bytes, base, column.samplingPacketInterval),
@@ -137,20 +138,20 @@ function startOf(template: Template, bytes: Uint8Array, base: number, context: R
 
 /** Unix time in ms, 0 where the record does not tell it. */
 function timeOf(layout: Layout, kind: TimeKind, place: number, bytes: Uint8Array, base: number, context: RecordContext): number {
-  const offset = layout.offsets[place]!;
-  if (offset < 0) return 0;
-  const at = base + offset;
+  if (!has(layout, place)) return 0;
   switch (kind) {
     case 'uptime':
-      return fromUptime(layout, bytes, base, readUnsigned(bytes, at, layout.octets[place]!), context);
+      return fromUptime(layout, bytes, base, valueAt(layout, bytes, base, place), context);
     case 'milliseconds':
-      return readUnsigned(bytes, at, layout.octets[place]!);
+      return valueAt(layout, bytes, base, place);
     case 'seconds':
-      return readUnsigned(bytes, at, layout.octets[place]!) * 1000;
-    case 'ntp':
+      return valueAt(layout, bytes, base, place) * 1000;
+    case 'ntp': {
+      const at = base + (layout[place]! >> octetsBits);
       return fromNtp(readUnsigned(bytes, at, 4), readUnsigned(bytes, at + 4, 4));
+    }
     case 'delta':
-      return Math.floor(context.exportMs - readUnsigned(bytes, at, layout.octets[place]!) / 1000);
+      return Math.floor(context.exportMs - valueAt(layout, bytes, base, place) / 1000);
     case 'none':
       return 0;
   }

@@ -15,11 +15,14 @@ export interface TemplateField {
 
 export const variableLength = 0xffff;
 
-/** Where a record's values lie: `offsets[column]` from the record's start, -1 where it has none, and `octets[column]`. */
-export interface Layout {
-  readonly offsets: Int32Array;
-  readonly octets: Int32Array;
-}
+/**
+ * Where a record's values lie, per column: offset from the record's start x 32 + octets, so that one load tells both; -1 where it has none.
+ */
+export type Layout = Int32Array;
+
+/** Bits of a layout's entry that tell the octets. */
+export const octetsBits = 5;
+export const octetsMask = 31;
 
 export interface Template {
   readonly id: number;
@@ -69,7 +72,7 @@ function timeKind(targets: readonly (Element | undefined)[], wanted: number): Ti
 export function compileTemplate(id: number, fields: readonly TemplateField[], scopes: number, learnedMs: number): Template {
   const targets = chooseTargets(fields, scopes);
   const varies = fields.some((field) => field.octets === variableLength);
-  const layout = { offsets: new Int32Array(columnCount).fill(-1), octets: new Int32Array(columnCount) };
+  const layout: Layout = new Int32Array(columnCount).fill(-1);
   let recordOctets = 0;
   fields.forEach((field, index) => {
     const element = targets[index];
@@ -95,8 +98,7 @@ export function compileTemplate(id: number, fields: readonly TemplateField[], sc
 
 function place(layout: Layout, element: Element, offset: number, octets: number): void {
   const excess = Math.max(0, octets - element.octetsMax);
-  layout.offsets[element.column] = offset + excess;
-  layout.octets[element.column] = octets - excess;
+  layout[element.column] = ((offset + excess) << octetsBits) | (octets - excess);
 }
 
 /** Where the content of the field lies that was measured last; one object, so that measuring allocates nothing. */
@@ -124,7 +126,7 @@ export function measureField(field: TemplateField, bytes: Uint8Array, at: number
 /** Fills the layout for the record at `at`, offsets counted from `at`; gives the record's octets, or -1 where it does not end before `end`. */
 export function layOut(template: Template, bytes: Uint8Array, at: number, end: number): number {
   const { layout, fields, targets } = template;
-  layout.offsets.fill(-1);
+  layout.fill(-1);
   let next = at;
   for (let i = 0; i < fields.length; i++) {
     const field = fields[i]!;
