@@ -45,6 +45,9 @@ export const defaultDecoderLimits: DecoderLimits = {
 /** One that never sent a flow is forgotten sooner, so that forged source addresses do not fill the table for long. */
 const flowlessExpiryMs = 10 * 60_000;
 
+/** Looking through all exporters and templates costs too much to be done at each call. */
+const sweepEveryMs = 1_000;
+
 /**
  * Takes a flow. nar.exporter is slot.index; the collector overwrites it with the index in its batch.
  * The addresses are buffers shared between NARs: nobody may write into them.
@@ -63,6 +66,7 @@ export class Decoder {
   /** One object for all records, so that decoding allocates nothing but NARs. */
   readonly #context: RecordContext = { receivedMs: 0, exportMs: 0, uptimeMs: -1, systemInitMs: 0, headerRate: 0, exporter: 0 };
   #exportersEver = 0;
+  #sweptMs = Number.NEGATIVE_INFINITY;
 
   constructor(limits: DecoderLimits = defaultDecoderLimits) {
     this.#limits = limits;
@@ -86,10 +90,13 @@ export class Decoder {
     else this.counters.unidentifiedDatagrams++;
   }
 
-  /** Gives up data sets that waited too long, and forgets templates and exporters that are silent. To be called every second or so. */
+  /** Gives up data sets that waited too long, and forgets templates and exporters that are silent. To be called often: it gives up data sets in time, and looks
+   * through the rest once a second. */
   expire(nowMs: number): void {
     this.#waiting.expire(nowMs);
     this.#gauge();
+    if (nowMs - this.#sweptMs < sweepEveryMs) return;
+    this.#sweptMs = nowMs;
     for (const [address, ofAddress] of this.#exporters) {
       for (const [code, exporter] of ofAddress) {
         this.counters.expiredTemplates += exporter.templates.expire(nowMs);
@@ -98,6 +105,8 @@ export class Decoder {
         // What is still to be reported keeps it.
         if (!outlived || exporter.hasNews()) continue;
         ofAddress.delete(code);
+        // Should it come back, its position still tells what was lost meanwhile.
+        if (exporter.flowsEver > 0 && this.#restored.size < this.#limits.exportersMax) this.#restored.set(exporter.key, exporter.position());
         this.counters.exporters--;
       }
       if (ofAddress.size === 0) this.#exporters.delete(address);

@@ -541,8 +541,19 @@ describe('memory is bounded', () => {
     expect(decoder.counters.exporters).toBe(2);
     decoder.takeReports();
     decoder.takePositions();
-    decoder.expire(3_600_000);
+    decoder.expire(3_601_000);
     expect(decoder.counters.exporters).toBe(0);
+  });
+
+  test('and yet an exporter that comes back after it was forgotten shows what was lost meanwhile', () => {
+    const { take, decoder } = decoding({ exporterExpiryMs: 60_000 });
+    take(ipfixMessage(0, [plainTemplate, set(256, flow(1, 1))]), '192.0.2.1', 0);
+    decoder.takeReports();
+    decoder.takePositions();
+    decoder.expire(60_001);
+    expect(decoder.counters.exporters).toBe(0);
+    take(ipfixMessage(8, [plainTemplate, set(256, flow(1, 1))]), '192.0.2.1', 70_000);
+    expect(decoder.takeReports()).toMatchObject([{ lost_on_wire_flows: 7 }]);
   });
 
   test('in templates and their fields', () => {
