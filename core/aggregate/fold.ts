@@ -129,6 +129,12 @@ export class Fold {
     return this.#settings?.config.version ?? 0;
   }
 
+  /** Whether a snapshot is due after the record at this offset, as far as the present configuration says. */
+  isSnapshotDueAfter(offset: number): boolean {
+    const every = this.#settings?.config.snapshot_every;
+    return this.#hasBase && every !== undefined && (offset + 1) % every === 0;
+  }
+
   /** Flows accepted and in no output yet. */
   get openFlows(): number {
     return this.#windows.open().flows;
@@ -156,13 +162,12 @@ export class Fold {
     const outcome = batch ? this.#take(batch, record) : 'rejected';
     this.#nextOffset = record.offset + 1;
     this.#counts[outcome]++;
-    const every = this.#settings?.config.snapshot_every;
     return {
       outcome,
       collector: batch?.collector ?? '',
       nars: outcome === 'accepted' && batch ? batch.nars.length : 0,
       blocks: this.#outputs.takeBlocks(),
-      snapshotDue: this.#hasBase && every !== undefined && this.#nextOffset % every === 0,
+      snapshotDue: this.isSnapshotDueAfter(record.offset),
     };
   }
 

@@ -1,0 +1,27 @@
+/** Reading a part of a partition from a position on, beside the loop's own reader. */
+import type { Log, LogRecord } from '../../adapters/ports.ts';
+
+const pollMs = 250;
+
+/** The records from an offset up to, and not including, another one, which must not be beyond the end. @throws LogFault */
+export async function* recordsBetween(log: Log, topic: string, partition: number, fromOffset: number, toOffset: number): AsyncGenerator<LogRecord> {
+  if (fromOffset >= toOffset) return;
+  const reader = log.reader('committed');
+  reader.assign(topic, partition, fromOffset);
+  try {
+    for (let next = fromOffset; next < toOffset; ) {
+      for (const { records, nextOffset } of await reader.poll(pollMs)) {
+        for (const record of records) if (record.offset < toOffset) yield record;
+        next = nextOffset;
+      }
+    }
+  } finally {
+    await reader.close();
+  }
+}
+
+/** Undefined where there is no record of this offset. @throws LogFault */
+export async function recordAt(log: Log, topic: string, partition: number, offset: number): Promise<LogRecord | undefined> {
+  for await (const record of recordsBetween(log, topic, partition, offset, offset + 1)) if (record.offset === offset) return record;
+  return undefined;
+}

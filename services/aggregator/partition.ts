@@ -1,0 +1,317 @@
+/**
+ * One partition of a replica, from start to stop.
+ *
+ *   starting --> restoring --> running --> stopping --> stopped
+ *      ^             |            |                        ^
+ *      +-- fault ----+            +-- the log has ended ---+
+ *      +------ the reader's place is gone
+ *
+ * After each fault of the reader it is checked that the log is still the one that was folded (DESIGN 3.8); nothing is folded meanwhile.
+ */
+import { LogFault, type LogReader, type LogRecord, type LogWriter } from '../../adapters/ports.ts';
+import { emptyChain } from '../../core/aggregate/chain.ts';
+import { UnsupportedBase } from '../../core/aggregate/fold.ts';
+import { NotDeterministic } from '../../core/aggregate/read-back.ts';
+import { UnknownFoldVersion } from '../../core/aggregate/settings.ts';
+import { UndecodableRecord, UnknownSchema } from '../../schemas/codec.ts';
+import { outputTopic, topics } from '../../schemas/topics.ts';
+import type { PartitionHealth } from '../../schemas/types.ts';
+import { logEnded, PartitionEnded, replacedRemedy, restore, standsThere } from './restore.ts';
+import { type AggregatorParts, type PartitionCounters, Running } from './running.ts';
+
+type Phase =
+  | { readonly kind: 'starting'; readonly fromMs: number; readonly problem: string }
+  | { readonly kind: 'restoring'; readonly problem: string }
+  | { readonly kind: 'running'; readonly running: Running; check: Check }
+  | { readonly kind: 'stopping'; readonly running: Running; readonly reason: string; readonly isFault: boolean }
+  | { readonly kind: 'stopped'; readonly reason: string; readonly isFault: boolean; readonly last: Running | null };
+
+/** due: to be checked from then on; under_way: being checked; in both nothing is folded. done: nars is read, or held up by what is not folded yet. */
+type Check =
+  | { readonly kind: 'due'; readonly fromMs: number; readonly problem: string }
+  | { readonly kind: 'under_way' }
+  | { readonly kind: 'done'; lookedMs: number; isReading: boolean };
+
+/** Ends of one partition; each message names the remedy. A refused message is one that the broker will never take. */
+const endings = [PartitionEnded, NotDeterministic, UnknownSchema, UndecodableRecord, UnknownFoldVersion, UnsupportedBase, LogFault];
+
+const retryMs = 250;
+/** A topic that was re-created is noticed within this also where the reader sees no fault. */
+const lookIntervalMs = 5_000;
+
+export class ReplicaPartition {
+  readonly partition: number;
+  readonly counters: PartitionCounters = {
+    nars: 0,
+    records: { accepted: 0, duplicate: 0, gap: 0, before_base: 0, rejected: 0 },
+    outputs: 0,
+    rewrittenBlocks: 0,
+    snapshots: 0,
+    acks: 0,
+    faults: 0,
+    restores: 0,
+  };
+  readonly #parts: AggregatorParts;
+  readonly #reader: LogReader;
+  readonly #writer: LogWriter;
+  #phase: Phase = { kind: 'starting', fromMs: 0, problem: '' };
+  #stopRequested = false;
+  /** An error of this program: the process is to end with it. */
+  failure: unknown = null;
+
+  constructor(parts: AggregatorParts, partition: number, reader: LogReader, writer: LogWriter) {
+    this.#parts = parts;
+    this.partition = partition;
+    this.#reader = reader;
+    this.#writer = writer;
+  }
+
+  /** Null before there is a state. */
+  get running(): Running | null {
+    const phase = this.#phase;
+    if (phase.kind === 'running' || phase.kind === 'stopping') return phase.running;
+    return phase.kind === 'stopped' ? phase.last : null;
+  }
+
+  get isRunning(): boolean {
+    return this.#phase.kind === 'running';
+  }
+
+  get isStopped(): boolean {
+    return this.#phase.kind === 'stopped';
+  }
+
+  /** Why it does not run, or what is wrong while it does; '' when all is well. */
+  get problem(): string {
+    const phase = this.#phase;
+    if (phase.kind === 'starting' || phase.kind === 'restoring') return phase.problem || 'restoring its state';
+    if (phase.kind === 'stopping' || phase.kind === 'stopped') return phase.reason;
+    if (phase.check.kind === 'due' && phase.check.problem) return phase.check.problem;
+    return phase.running.fold.hasBase ? '' : 'its log has no base entry yet: run "flowledger topics"';
+  }
+
+  /** Records of nars. */
+  takeNars(records: readonly LogRecord[], endOffset: number): void {
+    const phase = this.#phase;
+    if (phase.kind === 'running' && phase.check.kind === 'done') phase.running.enqueue(records, endOffset);
+  }
+
+  /** Records of the own output topic. */
+  takeOutputs(records: readonly LogRecord[], nextOffset: number): void {
+    const { running } = this;
+    if (!running || this.isStopped) return;
+    this.#guard(() => running.takeOutputs(records, nextOffset));
+  }
+
+  get canFold(): boolean {
+    const phase = this.#phase;
+    return phase.kind === 'running' && phase.check.kind === 'done' && phase.running.canFold;
+  }
+
+  foldSome(bytesMax: number): void {
+    const phase = this.#phase;
+    if (phase.kind === 'running') this.#guard(() => phase.running.foldSome(bytesMax));
+  }
+
+  /** Starts whatever is to be done now; nothing is waited for. */
+  work(): void {
+    const phase = this.#phase;
+    const now = this.#parts.clock.now();
+    switch (phase.kind) {
+      case 'starting':
+        if (now >= phase.fromMs) this.#restore(phase.problem);
+        return;
+      case 'running': {
+        if (phase.check.kind === 'due' && now >= phase.check.fromMs) this.#check(phase);
+        if (phase.check.kind === 'done') this.#steer(phase, phase.check, now);
+        this.#workOn(phase.running);
+        return;
+      }
+      case 'stopping':
+        this.#workOn(phase.running);
+        if (phase.running.isFinished) this.#stopped(phase.reason, phase.isFault);
+    }
+  }
+
+  #workOn(running: Running): void {
+    running.work((error) => {
+      if (this.running === running) this.#fail(error);
+    });
+  }
+
+  /** The reader failed: where it stands is looked at before anything else is folded. */
+  readerFailed(fault: LogFault): void {
+    const phase = this.#phase;
+    if (phase.kind === 'running') this.#suspend(phase, this.#parts.clock.now(), fault.message);
+  }
+
+  /** Finishes what was folded, and stops. */
+  stop(): void {
+    this.#stopRequested = true;
+    const phase = this.#phase;
+    if (phase.kind === 'starting' || phase.kind === 'restoring') this.#stopped('stopping', false);
+    if (phase.kind === 'running') this.#finish(phase.running, 'stopping', false, true);
+  }
+
+  health(): PartitionHealth {
+    const { running, partition } = this;
+    const phase = this.#phase;
+    const isFault = (phase.kind === 'stopping' || phase.kind === 'stopped') && phase.isFault;
+    const state = isFault ? 'stopped' : phase.kind === 'starting' || phase.kind === 'restoring' ? 'starting' : 'running';
+    return {
+      partition,
+      next_offset: running?.fold.nextOffset ?? 0,
+      end_offset: Math.max(running?.endOffset ?? 0, running?.fold.nextOffset ?? 0),
+      lag_ms: running?.lagMs(this.#parts.clock.now()) ?? 0,
+      n: running?.readBack.n ?? 0,
+      chain: running?.readBack.chain ?? emptyChain,
+      watermark_ms: Math.max(0, running?.fold.watermarkMs ?? 0),
+      open_flows: running?.fold.openFlows ?? 0,
+      state,
+      detail: this.problem,
+    };
+  }
+
+  #restore(problem: string): void {
+    const { log, digest, replica, clock, logger } = this.#parts;
+    const phase: Phase = { kind: 'restoring', problem };
+    this.#phase = phase;
+    restore({ log, digest, replica, nowMs: () => clock.now() }, this.partition).then(
+      (restored) => {
+        if (this.#phase !== phase) return;
+        const { fold, readBack, origin } = restored;
+        this.counters.restores++;
+        logger.info({ partition: this.partition, offset: fold.nextOffset, n: fold.n, written: readBack.n, origin }, 'partition restored');
+        const running = new Running(this.#parts, this.#writer, this.counters, restored);
+        const check: Check = { kind: 'done', lookedMs: clock.now(), isReading: false };
+        this.#phase = { kind: 'running', running, check };
+        this.#reader.assign(outputTopic(replica).name, this.partition, running.outputsOffset);
+      },
+      (error) => {
+        if (this.#phase === phase) this.#fail(error);
+      },
+    );
+  }
+
+  /** Reads nars where there is nothing left to fold, and stops reading where something is held up. */
+  #steer(phase: Phase & { kind: 'running' }, check: Check & { kind: 'done' }, now: number): void {
+    const { running } = phase;
+    if (check.isReading && running.queued > 0) {
+      this.#reader.unassign(topics.nars.name, this.partition);
+      check.isReading = false;
+    } else if (!check.isReading && running.queued === 0) {
+      this.#reader.assign(topics.nars.name, this.partition, running.fold.nextOffset);
+      check.isReading = true;
+    }
+    if (now - check.lookedMs < lookIntervalMs) return;
+    check.lookedMs = now;
+    this.#look(phase);
+  }
+
+  /** As #check, while folding goes on: a reader by topic name need not notice that the topic is another one. */
+  #look(phase: Phase & { kind: 'running' }): void {
+    this.#requireSameLog(phase.running).catch((error) => {
+      if (this.#phase === phase && !(error instanceof LogFault)) this.#fail(error);
+    });
+  }
+
+  #suspend(phase: Phase & { kind: 'running' }, now: number, problem: string): void {
+    phase.running.dropQueue();
+    this.#reader.unassign(topics.nars.name, this.partition);
+    if (phase.check.kind === 'done') phase.check = { kind: 'due', fromMs: now, problem };
+  }
+
+  #check(phase: Phase & { kind: 'running' }): void {
+    phase.check = { kind: 'under_way' };
+    const { clock, logger } = this.#parts;
+    this.#requireSameLog(phase.running).then(
+      (isReadable) => {
+        if (this.#phase !== phase) return;
+        if (isReadable) phase.check = { kind: 'done', lookedMs: clock.now(), isReading: false };
+        else this.#again('its place in the output topic is gone');
+      },
+      (error) => {
+        if (this.#phase !== phase) return;
+        if (error instanceof LogFault) {
+          this.counters.faults++;
+          logger.debug({ partition: this.partition, fault: error.message }, 'the log cannot be looked at');
+          phase.check = { kind: 'due', fromMs: clock.now() + retryMs, problem: error.message };
+        } else this.#fail(error);
+      },
+    );
+  }
+
+  /** @returns false where the own output topic has to be read anew. @throws PartitionEnded, LogFault */
+  async #requireSameLog(running: Running): Promise<boolean> {
+    const { log, digest, replica } = this.#parts;
+    const { partition } = this;
+    // Together, before anything is waited for: folding may go on meanwhile.
+    const { nextOffset } = running.fold;
+    const { recordDigest } = running;
+    const topicId = await log.topicId(topics.nars.name);
+    if (topicId !== running.topicId)
+      throw new PartitionEnded(`${logEnded(partition)} (topic id ${topicId}, was ${running.topicId}). ${replacedRemedy}`);
+    const bounds = await log.bounds(topics.nars.name, partition);
+    if (nextOffset > bounds.endOffset) {
+      throw new PartitionEnded(`${logEnded(partition)}: it ends at offset ${bounds.endOffset}, ${nextOffset} were folded. ${replacedRemedy}`);
+    }
+    // The head was cut in front of this replica: a newer snapshot has what it missed.
+    if (nextOffset < bounds.startOffset) return false;
+    if (recordDigest && !(await standsThere(log, digest, partition, nextOffset, recordDigest, bounds))) {
+      throw new PartitionEnded(`${logEnded(partition)}: the record at offset ${nextOffset - 1} is another one. ${replacedRemedy}`);
+    }
+    const outputs = await log.bounds(outputTopic(replica).name, partition);
+    return running.outputsOffset >= outputs.startOffset && running.outputsOffset <= outputs.endOffset;
+  }
+
+  #guard(action: () => void): void {
+    try {
+      action();
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  /** A fault of the log is tried again. What this replica cannot go on with ends this partition, and the others go on. Anything else is an error of this program. */
+  #fail(error: unknown): void {
+    const phase = this.#phase;
+    if (phase.kind === 'stopped') return;
+    if (error instanceof LogFault && error.kind !== 'refused') {
+      this.counters.faults++;
+      if (phase.kind !== 'stopping') this.#again(error.message);
+      return;
+    }
+    if (!(error instanceof Error) || !endings.some((ending) => error instanceof ending)) {
+      this.failure = error;
+      return;
+    }
+    this.#parts.logger.error({ partition: this.partition, reason: error.message }, 'partition stopped');
+    const isUnsound = error instanceof NotDeterministic || error instanceof LogFault;
+    if (phase.kind === 'running' && !isUnsound) this.#finish(phase.running, error.message, true, !(error instanceof PartitionEnded));
+    else this.#stopped(error.message, true);
+  }
+
+  #again(problem: string): void {
+    this.#abandon();
+    if (this.#stopRequested) this.#phase = { kind: 'stopped', reason: 'stopping', isFault: false, last: null };
+    else this.#phase = { kind: 'starting', fromMs: this.#parts.clock.now() + retryMs, problem };
+  }
+
+  #finish(running: Running, reason: string, isFault: boolean, acknowledge: boolean): void {
+    this.#reader.unassign(topics.nars.name, this.partition);
+    running.finish(acknowledge);
+    this.#phase = { kind: 'stopping', running, reason, isFault };
+  }
+
+  #stopped(reason: string, isFault: boolean): void {
+    const last = this.running;
+    this.#abandon();
+    this.#phase = { kind: 'stopped', reason, isFault, last };
+  }
+
+  #abandon(): void {
+    this.running?.abandon();
+    this.#reader.unassign(topics.nars.name, this.partition);
+    this.#reader.unassign(outputTopic(this.#parts.replica).name, this.partition);
+  }
+}

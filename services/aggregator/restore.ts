@@ -1,0 +1,173 @@
+/**
+ * Finds the state to fold on with (DESIGN 3.6, 3.8): the newest whole snapshot of its own, else the other replica's, else the empty state where
+ * the log still has its beginning; and what of the outputs up to there stands in the own output topic. What is missing there is copied from the
+ * other's, byte for byte, since a fold that begins behind it cannot compute it again (F7).
+ */
+import type { Log, LogBounds } from '../../adapters/ports.ts';
+import { type Digest, sameChain } from '../../core/aggregate/chain.ts';
+import { Fold } from '../../core/aggregate/fold.ts';
+import { noPosition, type Position, ReadBack } from '../../core/aggregate/read-back.ts';
+import { outputBlockCodec, UndecodableRecord } from '../../schemas/codec.ts';
+import { otherReplica, outputTopic, type Replica, topics } from '../../schemas/topics.ts';
+import type { OutputBlock } from '../../schemas/types.ts';
+import { recordAt, recordsBetween } from './log-records.ts';
+import { readSnapshots, type Snapshot, type SnapshotMarks } from './snapshots.ts';
+
+export interface RestoreParts {
+  readonly log: Log;
+  readonly digest: Digest;
+  readonly replica: Replica;
+  readonly nowMs: () => number;
+}
+
+export interface Restored {
+  readonly fold: Fold;
+  readonly readBack: ReadBack;
+  /** Of the own output topic, where reading goes on. */
+  readonly outputsOffset: number;
+  /** Of nars. */
+  readonly topicId: string;
+  /** Of the value of the last folded record; null before the first. */
+  readonly recordDigest: Uint8Array | null;
+  /** Of the newest own snapshot; 0 without one. */
+  readonly snapshotOffset: number;
+  readonly marks: SnapshotMarks;
+  /** Where the state comes from, for the log. */
+  readonly origin: string;
+}
+
+/** This partition cannot be folded on by this replica; the message names the remedy. */
+export class PartitionEnded extends Error {}
+
+export function groupOf(replica: Replica): string {
+  return `flowledger-aggregator-${replica}`;
+}
+
+/** @throws PartitionEnded, NotDeterministic, UnknownSchema, UnknownFoldVersion; LogFault, after which it is to be tried again */
+export async function restore(parts: RestoreParts, partition: number): Promise<Restored> {
+  const { log, digest, replica } = parts;
+  const topicId = await log.topicId(topics.nars.name);
+  const bounds = await log.bounds(topics.nars.name, partition);
+  const own = await readSnapshots(log, digest, replica, partition);
+  const found = await choose(parts, partition, topicId, bounds, own.whole);
+  const base = { topicId, marks: own.marks };
+  if (!found) {
+    const fold = new Fold(partition, digest);
+    const outputs = await readOwnOutputs(parts, partition, noPosition, false);
+    return { ...base, ...outputs, fold, recordDigest: null, snapshotOffset: 0, origin: "the log's beginning" };
+  }
+  const { snapshot, isOwn } = found;
+  const fold = Fold.restore(snapshot.state, digest);
+  const outputs = await readOwnOutputs(parts, partition, snapshot, isOwn);
+  if (outputs.readBack.n < snapshot.n) await copyOutputs(parts, partition, snapshot, outputs.readBack);
+  const origin = `${isOwn ? 'its own' : "the other's"} snapshot at offset ${snapshot.offset}`;
+  return { ...base, ...outputs, fold, recordDigest: snapshot.recordDigest, snapshotOffset: isOwn ? snapshot.offset : 0, origin };
+}
+
+/** Null: begin with the empty state. */
+async function choose(
+  parts: RestoreParts,
+  partition: number,
+  topicId: string,
+  bounds: LogBounds,
+  own: readonly Snapshot[],
+): Promise<{ snapshot: Snapshot; isOwn: boolean } | null> {
+  const [newest] = own;
+  if (newest?.topicId === topicId) await requireContinuation(parts.log, parts.digest, newest, bounds);
+  if (newest && newest.topicId === topicId && newest.offset >= bounds.startOffset) return { snapshot: newest, isOwn: true };
+  const { whole } = await readSnapshots(parts.log, parts.digest, otherReplica(parts.replica), partition);
+  const other = whole.find((snapshot) => snapshot.topicId === topicId);
+  if (other && other.offset >= bounds.startOffset) {
+    await requireContinuation(parts.log, parts.digest, other, bounds);
+    return { snapshot: other, isOwn: false };
+  }
+  const foreign = [newest, ...whole].find((snapshot) => snapshot && snapshot.topicId !== topicId);
+  if (foreign) throw new PartitionEnded(`${logEnded(partition)} (topic id ${topicId}, was ${foreign.topicId}). ${replacedRemedy}`);
+  if (bounds.startOffset === 0) return null;
+  throw new PartitionEnded(
+    `nars/${partition} begins at offset ${bounds.startOffset}, and no snapshot of either replica is at or behind it: ` +
+      'restore the topics snapshots.a and snapshots.b, or the records of nars, from a backup',
+  );
+}
+
+export function logEnded(partition: number): string {
+  return `nars/${partition} is not the log that was folded any more`;
+}
+
+export const replacedRemedy =
+  'Restore the former topic; or, to begin anew, remove the output topics, the snapshots and the ledger as well and run "flowledger topics"';
+
+/** 3.8: the log must still have what the snapshot was folded from, as far as its head was not cut (G6). */
+async function requireContinuation(log: Log, digest: Digest, snapshot: Snapshot, bounds: LogBounds): Promise<void> {
+  const { partition, offset } = snapshot;
+  if (offset > bounds.endOffset) {
+    throw new PartitionEnded(`${logEnded(partition)}: it ends at offset ${bounds.endOffset}, ${offset} were folded. ${replacedRemedy}`);
+  }
+  if (!(await standsThere(log, digest, partition, offset, snapshot.recordDigest, bounds))) {
+    throw new PartitionEnded(`${logEnded(partition)}: the record at offset ${offset - 1} is another one. ${replacedRemedy}`);
+  }
+}
+
+/** Whether the last folded record is in the log byte for byte, or was cut. @throws LogFault */
+export async function standsThere(
+  log: Log,
+  digest: Digest,
+  partition: number,
+  nextOffset: number,
+  recordDigest: Uint8Array,
+  bounds: LogBounds,
+): Promise<boolean> {
+  if (nextOffset <= bounds.startOffset) return true;
+  const record = await recordAt(log, topics.nars.name, partition, nextOffset - 1);
+  return record !== undefined && sameChain(digest(record.value ?? Buffer.alloc(0)), recordDigest);
+}
+
+/**
+ * From the committed hint on where the record before it ends with the snapshot's own n and chain, else all of it. Behind an own snapshot the
+ * topic is contiguous up to its n: it is written only after they were read back. Behind another's it may not be.
+ */
+async function readOwnOutputs(
+  parts: RestoreParts,
+  partition: number,
+  folded: Position,
+  isOwn: boolean,
+): Promise<{ readBack: ReadBack; outputsOffset: number }> {
+  const { log, replica, nowMs } = parts;
+  const { name: topic } = outputTopic(replica);
+  const { startOffset, endOffset } = await log.bounds(topic, partition);
+  const hint = isOwn ? await log.committedOffset(groupOf(replica), topic, partition) : -1;
+  const isHinted = hint > startOffset && hint <= endOffset && endsWith(await recordAt(log, topic, partition, hint - 1), folded);
+  const { n, chain } = folded;
+  const position = { n, chain };
+  const readBack = new ReadBack(partition, isHinted ? position : startOffset > 0 ? null : noPosition, position);
+  for await (const { value } of recordsBetween(log, topic, partition, isHinted ? hint : startOffset, endOffset)) readBack.take(value, nowMs());
+  return { readBack, outputsOffset: endOffset };
+}
+
+function endsWith(record: { readonly value: Uint8Array | null } | undefined, { n, chain }: Position): boolean {
+  const last = record && decode(record.value)?.outputs.at(-1);
+  return last !== undefined && last !== null && last.n === n && sameChain(last.chain, chain);
+}
+
+function decode(value: Uint8Array | null): OutputBlock | null {
+  try {
+    return value && outputBlockCodec.decode(value);
+  } catch (error) {
+    if (error instanceof UndecodableRecord) return null;
+    throw error;
+  }
+}
+
+/** They are written, and read back, like the fold's own. */
+async function copyOutputs({ log, replica }: RestoreParts, partition: number, snapshot: Snapshot, readBack: ReadBack): Promise<void> {
+  const { name: topic } = outputTopic(otherReplica(replica));
+  const { startOffset, endOffset } = await log.bounds(topic, partition);
+  for await (const { value } of recordsBetween(log, topic, partition, startOffset, endOffset)) {
+    readBack.copy(value);
+    if (readBack.knownN >= snapshot.n) return;
+  }
+  throw new PartitionEnded(
+    `the snapshot at n ${snapshot.n} of partition ${partition} stands in front of outputs that neither output topic has ` +
+      `(${readBack.knownN + 1} and following): restore ${topic} or ${outputTopic(replica).name} from a backup`,
+  );
+}
