@@ -14,8 +14,11 @@ import type { Role } from './processes.ts';
 import type { World } from './world.ts';
 
 function loggerOf(world: World, process: ProcessHandle): Logger {
-  const line = (message: string) => world.note(`${process.name} says: ${message}`);
-  return { debug: () => undefined, info: () => undefined, warn: (_facts, message) => line(message), error: (_facts, message) => line(message) };
+  const line = (facts: object, message: string) => {
+    const told = Object.values(facts).filter((value) => typeof value === 'string' || typeof value === 'number');
+    world.note([`${process.name} says: ${message}`, ...told].join('; '));
+  };
+  return { debug: () => undefined, info: () => undefined, warn: line, error: line };
 }
 
 /** What every loop gets. */
