@@ -90,8 +90,7 @@ export class Decoder {
     else this.counters.unidentifiedDatagrams++;
   }
 
-  /** Gives up data sets that waited too long, and forgets templates and exporters that are silent. To be called often: it gives up data sets in time, and looks
-   * through the rest once a second. */
+  /** Gives up data sets that waited too long, at each call; forgets templates and exporters that are silent, once a second. */
   expire(nowMs: number): void {
     this.#waiting.expire(nowMs);
     this.#gauge();
