@@ -122,12 +122,27 @@ const end = (partition = 0) => broker.partition('nars', partition).endOffset;
 /** Every Ack, when it enters the log, only names what is readable in the own output topic. */
 function watchAcks(): string[] {
   const violations: string[] = [];
-  broker.onAppend = (topic, _partition, record) => {
+  const folds = new Map<number, { fold: Fold; nAfter: number[] }>();
+  const found = new Map<string, number>();
+  const foldOn = (partition: number): number[] => {
+    const known = folds.get(partition) ?? { fold: new Fold(partition, sha256), nAfter: [] };
+    folds.set(partition, known);
+    for (const { record } of broker.partition('nars', partition).entries.slice(known.nAfter.length)) {
+      known.fold.step(record);
+      known.nAfter.push(known.fold.n);
+    }
+    return known.nAfter;
+  };
+  broker.onAppend = (topic, partition, { value }) => {
+    if (topic.startsWith('aggregates.')) {
+      const name = `${topic}/${partition}`;
+      for (const { n } of outputBlockCodec.decode(value!).outputs) if (n === (found.get(name) ?? 0) + 1) found.set(name, n);
+    }
     if (topic !== 'acks') return;
-    const { replica, partition, folded_offset } = ackCodec.decode(record.value!);
-    const due = reference(partition).nAfter[folded_offset - 1] ?? 0;
-    const found = readable(replica as Replica, partition).length;
-    if (found < due) violations.push(`${replica} acknowledged offset ${folded_offset}, which is n ${due}, with n ${found} readable`);
+    const ack = ackCodec.decode(value!);
+    const due = foldOn(ack.partition)[ack.folded_offset - 1] ?? 0;
+    const readableN = found.get(`aggregates.${ack.replica}/${ack.partition}`) ?? 0;
+    if (readableN < due) violations.push(`${ack.replica} acknowledged offset ${ack.folded_offset}, which is n ${due}, with n ${readableN} readable`);
   };
   return violations;
 }
