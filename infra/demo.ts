@@ -1,7 +1,7 @@
 /**
  * `make demo`: the main job on real input. Everything runs as a process of its own; real captures and a synthetic load come in over UDP; the
  * elected aggregator is killed in the middle; at the end stand the usage, the balance and the length of the fail-over.
- * Exits 0 only if the balance is zero and equals what was sent.
+ * Exits 0 only if the balance is zero and equals what was sent. --dir DIR keeps the logs and data there.
  */
 import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
@@ -17,7 +17,7 @@ import type { Election, Health } from '../schemas/types.ts';
 import { Stack } from './stack.ts';
 
 const { values } = parseArgs({
-  options: { rate: { type: 'string', default: '10000' }, seconds: { type: 'string', default: '40' }, keep: { type: 'boolean', default: false } },
+  options: { rate: { type: 'string', default: '10000' }, seconds: { type: 'string', default: '40' }, dir: { type: 'string' } },
 });
 const repository = fileURLToPath(new URL('..', import.meta.url));
 const program = join(repository, 'bin', 'flowledger');
@@ -51,7 +51,7 @@ const bold = (text: string) => styleText('bold', text);
 
 async function main(): Promise<number> {
   say(bold('starting Kafka, Redis, two collectors, aggregators a and b, watchdog, feed and accounting'));
-  const stack = await Stack.start({ collectors: 2, env: demoEnv, progress: say });
+  const stack = await Stack.start({ collectors: 2, env: demoEnv, progress: say, ...(values.dir ? { dir: values.dir } : {}) });
   const broker = stack.env['FLOWLEDGER_KAFKA_BROKERS'] as string;
   const [host = '', port = ''] = broker.split(':');
   const quiet = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
@@ -62,6 +62,7 @@ async function main(): Promise<number> {
   try {
     return await run(stack, view);
   } finally {
+    view.stopPrinting();
     stopped.abort();
     await watching;
     await log.close();
@@ -86,7 +87,7 @@ async function run(stack: Stack, view: View): Promise<number> {
   const flows = Number(values.rate) * Number(values.seconds);
   say(bold(`a synthetic load of ${values.rate} flows/s for ${values.seconds} s, IPFIX to collector-1 and NetFlow v5 to collector-2`));
   const loads = [generate('ipfix', stack.listen('collector-1'), flows / 2), generate('v5', stack.listen('collector-2'), flows / 2)];
-  const printing = view.print();
+  view.print();
 
   await delay(Number(values.seconds) * 400);
   const killed = view.leader();
@@ -109,7 +110,7 @@ async function run(stack: Stack, view: View): Promise<number> {
   const sent = sumOf([expected, ...(await Promise.all(loads))]);
   say(bold('everything is sent; waiting until it is booked'));
   const audited = await stack.command('audit', '--json', '--wait', '60s');
-  clearInterval(printing);
+  view.stopPrinting();
   const usage = await stack.command('usage', '--by', 'src_account,dst_account');
   const balance = await stack.command('audit');
   process.stdout.write(`\n${usage.stdout}\n${balance.stdout}\n`);
@@ -172,7 +173,8 @@ class View {
   readonly #health = new Map<string, Health>();
   readonly #elections = new Map<number, Election>();
   readonly #fed: { readonly partition: number; readonly atMs: number }[] = [];
-  #rates = new Map<string, readonly [atMs: number, count: number, rate: number]>();
+  #printing: NodeJS.Timeout | undefined;
+  readonly #rates = new Map<string, readonly [atMs: number, count: number, rate: number]>();
 
   constructor(log: Log) {
     this.#log = log;
@@ -223,11 +225,15 @@ class View {
   }
 
   /** One line per stage every two seconds. */
-  print(): NodeJS.Timeout {
-    return setInterval(() => {
+  print(): void {
+    this.#printing = setInterval(() => {
       for (const line of this.#lines()) process.stdout.write(`        ${line}\n`);
       process.stdout.write('\n');
     }, 2000);
+  }
+
+  stopPrinting(): void {
+    clearInterval(this.#printing);
   }
 
   #rate(key: string, count: number): string {
