@@ -194,7 +194,8 @@ export class ReadBack {
 
   #difference(n: number, standing: Uint8Array, folded: Uint8Array): NotDeterministic {
     return new NotDeterministic(
-      `output ${n} of partition ${this.#partition} stands in this replica's output topic with chain ${chainText(standing)} and is folded with ${chainText(folded)}: ` +
+      `output ${n} of partition ${this.#partition} stands in this replica's output topic with chain ${chainText(standing)} ` +
+        `and is folded with ${chainText(folded)}: ` +
         'two folds of one log differ, or the log was replaced; the other replica goes on. Compare with "flowledger audit"',
     );
   }

@@ -272,7 +272,7 @@ export class ReplicaPartition {
     }
   }
 
-  /** A fault of the log is tried again. What this replica cannot go on with ends this partition, and the others go on. Anything else is an error of this program. */
+  /** A fault of the log is tried again. What cannot be gone on with ends this partition only. Anything else is an error of this program. */
   #fail(error: unknown): void {
     const phase = this.#phase;
     if (phase.kind === 'stopped') return;
