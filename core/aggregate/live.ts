@@ -85,7 +85,7 @@ export class Incarnations {
     return [...names].sort(compareText);
   }
 
-  /** G9: volatile incarnations that went without a goodbye. One whose batches come after all is live again or says goodbye, and is a doubt no more. */
+  /** G9: volatile incarnations that went without a goodbye. One whose batches come after all is live again, or says goodbye: no doubt any more. */
   doubts(liveWithinMs: number): number {
     const from = this.#highest() - liveWithinMs;
     let count = 0;
