@@ -159,7 +159,8 @@ export class Batcher {
 
   /**
    * Everything added so far, in batches; `ticks` are partitions that get an empty batch where they have nothing to say.
-   * Each report goes into one batch, that of its exporter's home partition.
+   * Each report goes into one batch, that of its exporter's home partition. A volatile incarnation says no goodbye here: it would end the doubt, and
+   * the next process would start from positions in the store that are older than what was sent from memory.
    */
   take(nowMs: number, reports: readonly ExporterReport[], ticks: readonly number[], goodbye = false): CutBatch[] {
     this.#now = nowMs;
@@ -168,7 +169,7 @@ export class Batcher {
       const batch = this.#open[partition] as OpenBatch;
       const says = batch.count > 0 || batch.exporters.size > 0 || batch.losses.size > 0;
       if (says || goodbye || (ticks.includes(partition) && !this.#cut.some((cut) => cut.partition === partition)))
-        this.#close(partition, nowMs, goodbye);
+        this.#close(partition, nowMs, goodbye && !this.#volatile);
     }
     const cut = this.#cut;
     this.#cut = [];
@@ -250,7 +251,7 @@ export class Batcher {
 
   #renumbered(cut: CutBatch): NarBatch {
     const identity = this.#identity(cut.partition);
-    return { ...narBatchCodec.decode(cut.value), ...identity, through: identity.sequence };
+    return { ...narBatchCodec.decode(cut.value), ...identity, through: identity.sequence, goodbye: cut.goodbye && !this.#volatile };
   }
 
   #put(cut: CutBatch): void {

@@ -46,6 +46,7 @@ const brokerProbeMs = 250;
 /** What a stop may take to send what is kept; the copy holds the rest. */
 const stopWithinMs = 3_000;
 const stopPollMs = 20;
+const stopFlushesMax = 2;
 /** A foreign incarnation that is empty and did not move for so many ticks is over. */
 const idleTicks = 3;
 /** Datagrams that come before the positions are restored. */
@@ -293,13 +294,25 @@ export class Collector {
   async #stop(): Promise<void> {
     const { clock } = this.#parts;
     this.#reporting.stopping();
-    await this.#flush(true);
+    for (let attempt = 1; attempt <= stopFlushesMax; attempt++) {
+      await this.#backInStore();
+      await this.#flush(true);
+      if (this.#copying.mode === 'store') break;
+    }
     const untilMs = clock.now() + stopWithinMs;
     while (clock.now() < untilMs && this.#ledger.streams.some((stream) => stream.next <= stream.last)) {
       this.#sending.pumpAll();
       await clock.sleep(stopPollMs);
     }
     if (this.#copying.mode === 'store') await this.#settle().catch((error) => this.#storeFailed(error));
+  }
+
+  /** What is in memory at the end leaves a doubt behind, so the store gets another chance. */
+  async #backInStore(): Promise<void> {
+    const { clock } = this.#parts;
+    this.#nextProbeMs = 0;
+    const untilMs = clock.now() + 2 * storeProbeMs;
+    while (this.#copying.mode === 'memory' && clock.now() < untilMs) await clock.sleep(stopPollMs);
   }
 
   suspicions(): Suspected[] {

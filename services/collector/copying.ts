@@ -286,6 +286,7 @@ export class Copying {
     if (this.#mode === 'store' || this.#isFlushing) return;
     if (this.#doubt) await this.#settleDoubt(this.#doubt);
     await this.#moveVolatile();
+    while (this.#positions.size > 0) await this.#storePositions();
     const { ledger, batcher, clock, logger } = this.#parts;
     for (const [partition, last] of this.#volatileEnds.entries()) {
       if (last === 0) continue;
@@ -333,6 +334,15 @@ export class Copying {
         stream.inStore = true;
       }
     }
+  }
+
+  /** Before the goodbye, which ends the doubt: from older positions the next process would report as lost what was sent from memory. */
+  async #storePositions(): Promise<void> {
+    const ends = this.#ends.map((last, partition) => ({ partition, last }));
+    const flush: Flush = { incarnation: this.#incarnation, ends, batches: [], positions: [...this.#positions] };
+    const outcome = await this.#parts.store.flush(flush);
+    if (outcome.kind === 'mismatch') this.#renew(outcome);
+    else this.#positionsStored(flush);
   }
 
   async #settleDoubt({ flush }: Doubt): Promise<void> {

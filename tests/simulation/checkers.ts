@@ -1,4 +1,4 @@
-/** The invariants of DESIGN 6, each a function over what has happened so far. A function returns what is wrong, or nothing. */
+/** The invariants of docs/INVARIANTS.md, each a function over what has happened so far. A function returns what is wrong, or nothing. */
 import type { LogRecord } from '../../adapters/ports.ts';
 import { ackCodec, outputBlockCodec, outputCodec } from '../../schemas/codec.ts';
 import { type Replica, replicas } from '../../schemas/topics.ts';
@@ -37,20 +37,21 @@ export function newHistory(reference: Reference): PartitionHistory {
   return { auditor: new PartitionAuditor(), reference, views, acknowledged: { a: new Map(), b: new Map() }, emitted: [], balance: new BalanceSums() };
 }
 
-/** Every NAR is accepted at most once, whatever was sent again. */
+/** I1. Every NAR is accepted at most once, whatever was sent again. */
 export function acceptedOnce(history: PartitionHistory, record: LogRecord): string | null {
   const twice = history.auditor.take(record);
   history.reference.take(record);
   return twice.length > 0 ? `flows ${twice.slice(0, 3)} (${twice.length} in all) are accepted twice, now at offset ${record.offset}` : null;
 }
 
-/** An acknowledgment says what the log holds up to its offset, and comes after the outputs up to there. */
+/** I3. An acknowledgment says what the log holds up to its offset, and comes after the outputs up to there. */
 export function acknowledgesTruly(history: PartitionHistory, ack: Ack): string | null {
   const expected = history.auditor.sequencesAt(ack.folded_offset, ack.collector);
   const said = new Map(ack.sequences.map(({ incarnation, sequence }) => [incarnation, sequence]));
   for (const incarnation of new Set([...expected.keys(), ...said.keys()])) {
     if ((expected.get(incarnation) ?? 0) !== (said.get(incarnation) ?? 0)) {
-      return `${ack.replica} acknowledges ${ack.collector} ${incarnation} up to ${said.get(incarnation)} at offset ${ack.folded_offset}, the log says ${expected.get(incarnation)}`;
+      const stream = `${ack.collector} ${incarnation} up to ${said.get(incarnation)} at offset ${ack.folded_offset}`;
+      return `${ack.replica} acknowledges ${stream}, the log says ${expected.get(incarnation)}`;
     }
   }
   const acknowledged = history.acknowledged[ack.replica as Replica];
@@ -60,7 +61,7 @@ export function acknowledgesTruly(history: PartitionHistory, ack: Ack): string |
   return written < due ? `${ack.replica} acknowledges offset ${ack.folded_offset} with outputs up to ${written}, ${due} are due` : null;
 }
 
-/** Nothing leaves a local copy that both have not acknowledged, and what leaves it is in the log. */
+/** I2. Nothing leaves a local copy that both have not acknowledged, and what leaves it is in the log. */
 export function trimsOnlyAcknowledged(history: PartitionHistory, incarnation: string, sequence: number, value: Uint8Array | null): string | null {
   for (const replica of replicas) {
     if ((history.acknowledged[replica].get(incarnation) ?? 0) < sequence)
@@ -70,7 +71,7 @@ export function trimsOnlyAcknowledged(history: PartitionHistory, incarnation: st
   return missing.length > 0 ? `${incarnation} ${sequence} is trimmed, and ${missing.length} of its flows are not in the log` : null;
 }
 
-/** Outputs of one n are the same bytes whoever writes them, however often, and are those of the reference fold. */
+/** I5. Outputs of one n are the same bytes whoever writes them, however often, and are those of the reference fold. */
 export function outputsAgree(history: PartitionHistory, replica: Replica, record: LogRecord): string | null {
   const block = outputBlockCodec.decode(record.value!);
   const view = history.views[replica];
@@ -93,7 +94,7 @@ function difference(output: Output, expected: Buffer): string {
   return `${text(output)} instead of ${text(outputCodec.decode(expected))}`;
 }
 
-/** A reader of isolation `committed` gets each n of aggregates once, in order, and byte for byte what a replica has written before. */
+/** I6. A reader of isolation `committed` gets each n of aggregates once, in order, and byte for byte what a replica has written before. */
 export function aggregatesAreACopy(history: PartitionHistory, record: LogRecord): string | null {
   const output = outputCodec.decode(record.value!);
   const n = history.emitted.length + 1;
@@ -110,7 +111,7 @@ interface Sums {
   packets: bigint;
 }
 
-/** The balance of DESIGN 3.7 over a prefix of outputs, held against the auditor at every WindowClose. */
+/** I7, I8, I9. The balance over a prefix of outputs, held against the auditor at every WindowClose. */
 export class BalanceSums {
   readonly usage = new Map<string, Sums>();
   readonly total: Sums = { flows: 0, bytes: 0n, packets: 0n };

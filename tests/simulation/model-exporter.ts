@@ -1,4 +1,4 @@
-/** Exporters of NetFlow v5 whose every flow is known: each flow carries its own number in the next hop, so it can be told from all others downstream. */
+/** Exporters of NetFlow v5 whose every flow is known: each carries its own number in the next hop, so it can be told from all others downstream. */
 import type { Chance } from './model-clock.ts';
 
 export interface SentFlow {

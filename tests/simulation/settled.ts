@@ -1,4 +1,4 @@
-/** Liveness, for when the faults are over: everything that was sent is accounted for everywhere. Each function names what is still missing. */
+/** I14, for when the faults are over: everything that was sent is accounted for everywhere. Each function names what is still missing. */
 import { type Replica, replicas } from '../../schemas/topics.ts';
 import { flowIdsOf } from './auditor.ts';
 import type { ModelExporter } from './model-exporter.ts';

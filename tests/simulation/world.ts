@@ -117,7 +117,7 @@ export class World {
       const missing = settled(this);
       if (missing.length === 0) return;
       if (this.clock.now() < limit) continue;
-      for (const text of missing) this.violate('liveness', text);
+      for (const text of missing) this.violate('I14', text);
     }
   }
 
@@ -138,9 +138,13 @@ export class World {
   }
 
   note(text: string): void {
-    const line = `${new Date(this.clock.now()).toISOString().slice(11, 23)} ${text}`;
+    const line = `${this.#timeOfDay()} ${text}`;
     this.#digest.update(line);
     if (this.#options.keepTrace) this.trace.push(line);
+  }
+
+  #timeOfDay(): string {
+    return new Date(this.clock.now()).toISOString().slice(11, 23);
   }
 
   onlyBound(): void {
@@ -167,8 +171,7 @@ export class World {
       const store = new ModelStoreServer(this.clock);
       store.onTrim = (incarnation, partition, sequence, what) => {
         const value = store.stream(incarnation, partition)?.entries.get(sequence)?.value ?? null;
-        if (what === 'trimmed')
-          this.#check('trimmed only when acknowledged', trimsOnlyAcknowledged(this.histories[partition]!, incarnation, sequence, value));
+        if (what === 'trimmed') this.#check('I2', trimsOnlyAcknowledged(this.histories[partition]!, incarnation, sequence, value));
       };
       store.onBlindStart = () => {
         this.knowledge = 'none';
@@ -225,17 +228,15 @@ export class World {
     this.#digest.update(`${topic}/${partition}/${record.offset} ${record.marker ?? ''}`);
     if (record.value) this.#digest.update(record.value);
     if (this.#options.keepTrace && topic !== topics.health.name && topic !== topics.acks.name) {
-      this.trace.push(
-        `${new Date(this.clock.now()).toISOString().slice(11, 23)} ${topic}/${partition} ${record.offset} ${record.marker ?? describe(topic, record)}`,
-      );
+      this.trace.push(`${this.#timeOfDay()} ${topic}/${partition} ${record.offset} ${record.marker ?? describe(topic, record)}`);
     }
     if (topic === topics.nars.name) {
-      this.#check('accepted once', acceptedOnce(this.histories[partition]!, record));
+      this.#check('I1', acceptedOnce(this.histories[partition]!, record));
     } else if (topic === topics.acks.name) {
       const ack = decodeAck(record);
-      this.#check('acknowledged truly', acknowledgesTruly(this.histories[ack.partition]!, ack));
+      this.#check('I3', acknowledgesTruly(this.histories[ack.partition]!, ack));
     } else if (topic.startsWith('aggregates.')) {
-      this.#check('replicas agree', outputsAgree(this.histories[partition]!, topic.slice('aggregates.'.length) as Replica, record));
+      this.#check('I5', outputsAgree(this.histories[partition]!, topic.slice('aggregates.'.length) as Replica, record));
     }
   }
 
@@ -246,7 +247,7 @@ export class World {
       if (log.endOffset === this.#committed[partition]) continue;
       for (const record of log.committed(this.#committed[partition])) {
         this.#committed[partition] = record.offset + 1;
-        this.#check('aggregates are a copy', aggregatesAreACopy(history, record));
+        this.#check('I6', aggregatesAreACopy(history, record));
       }
     }
   }
@@ -259,7 +260,9 @@ export class World {
 function describe(topic: string, { value }: LogRecord): string {
   if (topic !== topics.nars.name) return `${value?.length} bytes`;
   const { collector, incarnation, sequence, through, nars, goodbye, losses } = narBatchCodec.decode(value!);
-  return `${collector} ${incarnation} ${sequence}${through > sequence ? `..${through}` : ''}: ${nars.length} NARs${goodbye ? ', goodbye' : ''}${losses.length > 0 ? ', losses' : ''}`;
+  const range = through > sequence ? `${sequence}..${through}` : `${sequence}`;
+  const rest = [...(goodbye ? ['goodbye'] : []), ...losses.map(({ reason, nars: lost }) => `${lost} lost: ${reason}`)];
+  return `${collector} ${incarnation} ${range}: ${[`${nars.length} NARs`, ...rest].join(', ')}`;
 }
 
 function foldConfigOf(partitions: number, chance: Chance): FoldConfig {
