@@ -1,6 +1,7 @@
 /**
  * The collectors' incarnations as the log shows them: what was accepted of each, who is live, and the watermark that the live ones allow.
  * All of it is a pure function of the records accepted; no wall clock decides who has gone (F11, G10).
+ * I8. The watermark never goes back, and no collector's clock moves it past the broker's append time.
  */
 import { adminCollector } from '../../schemas/topics.ts';
 import type { CollectorState, IncarnationSequence, IncarnationState, NarBatch } from '../../schemas/types.ts';

@@ -1,7 +1,7 @@
 /**
  * The windows of a partition: open ones, and closed ones for which adjustments wait.
  *
- * A window is closed when its end is at or before closedThroughMs. A flow of a closed window is added to the adjustments of that window,
+ * I9. A window is closed when its end is at or before closedThroughMs. A flow of a closed window is added to the adjustments of that window,
  * any other to the open window, so every accepted flow is in exactly one of them.
  */
 import type { ExporterReport, GroupState, Nar, WindowState } from '../../schemas/types.ts';

@@ -1,6 +1,6 @@
 /**
  * One partition that is being folded. Order of the effects (DESIGN 3.2, F6, F7): outputs written, outputs read back, snapshot where one is due,
- * Ack, commit of the offset. Each waits for what is before it; folding goes on meanwhile, within bounds.
+ * Ack, commit of the offset (I3). Each waits for what is before it; folding goes on meanwhile, within bounds.
  */
 import { type Clock, type Log, LogFault, type Logger, type LogRecord, type LogWriter } from '../../adapters/ports.ts';
 import type { Digest } from '../../core/aggregate/chain.ts';
