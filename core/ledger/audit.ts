@@ -140,7 +140,13 @@ function named(name: string, counters: Counters): Sums {
 
 function exporterSums(exporter: ExporterBalance): Sums {
   const { sampler_address, observation_domain_id, protocol, ...counts } = exporter;
-  return { exporter: sampler_address, observation_domain_id, protocol, ...exactAll(counts), ...named('open', openOf(exporter)) };
+  const billed = {
+    flows: exporter.aggregated_flows + exporter.late_flows,
+    bytes: exporter.aggregated_bytes + exporter.late_bytes,
+    packets: exporter.aggregated_packets + exporter.late_packets,
+  };
+  const open = openOf(exporter);
+  return { exporter: sampler_address, observation_domain_id, protocol, ...exactAll(counts), ...named('open', open), ...named('billed', billed) };
 }
 
 function sumExporters(exporters: readonly ExporterBalance[]): Sums {

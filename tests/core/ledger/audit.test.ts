@@ -130,7 +130,13 @@ describe('the balance', () => {
   test('fails when more was given out for an exporter than was decoded of it', () => {
     const { exporters } = new History().close({ open: { flows: 2, bytes: 5n } }).outputs[0]!.window_close!;
     const exporter: ExporterBalance = { ...exporters[0]!, aggregated_flows: 3 };
-    expect(audit({ exporters }).exporters[0]).toMatchObject({ exporter: '192.0.2.1', observation_domain_id: 7, decoded_flows: 2, open_flows: 2 });
+    expect(audit({ exporters }).exporters[0]).toMatchObject({
+      exporter: '192.0.2.1',
+      observation_domain_id: 7,
+      decoded_flows: 2,
+      open_flows: 2,
+      billed_flows: 0,
+    });
     expect(auditExitCode(audit({ exporters: [exporter] }))).toBe(1);
   });
 
