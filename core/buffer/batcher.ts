@@ -6,7 +6,7 @@ import { narBatchCodec } from '../../schemas/codec.ts';
 import { messageBytesMax } from '../../schemas/topics.ts';
 import type { ExporterReport, Loss, Nar, NarBatch } from '../../schemas/types.ts';
 import { encodeBatch, narBytesMax, writeNar } from './nar-writer.ts';
-import { emptyBatch, type LossReason, lostNars, tombstone } from './tombstone.ts';
+import { emptyBatch, type LossReason, lostNars, tombstone, unknownLoss } from './tombstone.ts';
 
 /** Whose NARs they are; the same object for the same exporter, observation domain and protocol. */
 export interface ExporterIdentity {
@@ -179,16 +179,7 @@ export class Batcher {
 
   /** Something may be missing of which nobody knows how much: the balance is to show a doubt, not a zero. */
   doubt(): void {
-    const loss: Loss = {
-      reason: 'store_lost',
-      sampler_address: '',
-      observation_domain_id: 0,
-      protocol: '',
-      nars: 0,
-      bytes: 0n,
-      packets: 0n,
-      unknown: true,
-    };
+    const loss = unknownLoss('store_lost');
     (this.#open[0] as OpenBatch).losses.set('', { loss, bytes: 0, packets: 0 });
   }
 

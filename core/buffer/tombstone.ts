@@ -1,7 +1,7 @@
 /** What a batch becomes when its NARs cannot travel: the same number in the log, the same datagram counts, and a Loss in place of the NARs. */
 import type { ExporterReport, Loss, NarBatch } from '../../schemas/types.ts';
 
-export type LossReason = 'store_full' | 'memory_full' | 'store_lost' | 'released' | 'refused_by_broker';
+export type LossReason = 'store_full' | 'memory_full' | 'store_lost' | 'released' | 'refused_by_broker' | 'volatile_ended';
 
 /**
  * The batch without its NARs: each exporter's NARs are a Loss with exact totals, its reports count only what was rejected as decoded (the fold counts
@@ -49,17 +49,12 @@ export interface Unheld {
 /** Stands for sequences of which nothing is held any more. Its watermark is 0: it says nothing about time. */
 export function unknownTombstone(unheld: Unheld): NarBatch {
   const { nars, ...identity } = unheld;
-  const loss: Loss = {
-    reason: 'store_lost' satisfies LossReason,
-    sampler_address: '',
-    observation_domain_id: 0,
-    protocol: '',
-    nars,
-    bytes: 0n,
-    packets: 0n,
-    unknown: true,
-  };
-  return { ...emptyBatch(identity, 0), losses: [loss] };
+  return { ...emptyBatch(identity, 0), losses: [unknownLoss('store_lost', nars)] };
+}
+
+/** Of a size that is not known, but for what is known of its NARs: a doubt in the balance. */
+export function unknownLoss(reason: LossReason, nars = 0): Loss {
+  return { reason, sampler_address: '', observation_domain_id: 0, protocol: '', nars, bytes: 0n, packets: 0n, unknown: true };
 }
 
 export interface BatchIdentity {

@@ -5,7 +5,7 @@ import { cutBatch } from '../../core/buffer/batcher.ts';
 import type { Ledger } from '../../core/buffer/ledger.ts';
 import { goodbyesDue } from '../../core/buffer/settlement.ts';
 import type { Stream } from '../../core/buffer/stream.ts';
-import { emptyBatch } from '../../core/buffer/tombstone.ts';
+import { emptyBatch, unknownLoss } from '../../core/buffer/tombstone.ts';
 import { narBatchCodec } from '../../schemas/codec.ts';
 
 export interface DiscoveryParts {
@@ -22,6 +22,8 @@ export interface DiscoveryParts {
 const totalsPerRead = 500;
 
 export class Discovery {
+  /** Their owner died while it brought them from memory into the store: a plain goodbye would end the doubt about what it reached (G9). */
+  readonly #leftVolatile = new Set<string>();
   readonly #parts: DiscoveryParts;
   /** What Kafka had confirmed of the streams that wait for the log's end. */
   readonly confirmed = new Map<string, { sequence: number; topicId: string }>();
@@ -87,6 +89,7 @@ export class Discovery {
       for (const { sequence, totals, size } of entries) {
         if (sequence <= stream.last) continue;
         const batch = narBatchCodec.decode(totals);
+        if (batch.volatile) this.#leftVolatile.add(stream.incarnation);
         const nars = batch.losses.reduce((sum, loss) => sum + loss.nars, 0);
         const released = sequence < found.firstBatch;
         const entry = { sequence, nars, valueSize: size, totalsSize: totals.length, watermarkMs: batch.watermark_ms, released };
@@ -101,7 +104,8 @@ export class Discovery {
     for (const stream of goodbyesDue(ledger, clock.now(), idleMs)) {
       const { incarnation, partition, last } = stream;
       const identity = { collector, incarnation, partition, sequence: last + 1, volatile: stream.volatile, goodbye: true };
-      const batch = cutBatch(emptyBatch(identity, 0));
+      const losses = this.#leftVolatile.has(incarnation) ? [unknownLoss('volatile_ended')] : [];
+      const batch = cutBatch({ ...emptyBatch(identity, 0), losses });
       if (!stream.inStore || !stream.intact) {
         ledger.keep(stream, batch, 'memory', clock.now());
         continue;
