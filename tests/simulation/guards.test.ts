@@ -1,6 +1,7 @@
 /** The simulation bites: with one guard of the protocol switched off, some history soon goes wrong, and the checkers say how. */
 import { describe, expect, test } from '@jest/globals';
 import { Incarnations } from '../../core/aggregate/live.ts';
+import { ReadBack } from '../../core/aggregate/read-back.ts';
 import { Stream } from '../../core/buffer/stream.ts';
 import { type RawRecord, TailScan } from '../../core/feed/tail.ts';
 import { Decoder } from '../../core/wire/decoder.ts';
@@ -47,6 +48,18 @@ describe('a guard switched off', () => {
   test('folding whatever comes', async () => {
     const last = { value: () => Number.NaN };
     expect(await withPatch(Incarnations.prototype, 'last', last, () => firstViolation())).not.toBe('none');
+  }, 120_000);
+
+  test("taking the client's word that outputs are written", async () => {
+    type Sent = typeof ReadBack.prototype.sent;
+    const sent = Object.getOwnPropertyDescriptor(ReadBack.prototype, 'sent')?.value as Sent;
+    const trusting = {
+      value(this: ReadBack, ...[blocks, endOffset, nowMs]: Parameters<Sent>) {
+        sent.call(this, blocks, endOffset, nowMs);
+        if (endOffset !== null) for (const { bytes } of blocks) this.take(bytes, nowMs);
+      },
+    };
+    expect(await withPatch(ReadBack.prototype, 'sent', trusting, () => firstViolation())).toMatch('I3');
   }, 120_000);
 
   test('taking aborted records for the tail of aggregates', async () => {
