@@ -141,6 +141,37 @@ describe('claims', () => {
   );
 
   test(
+    'a collector starts and collects while the broker is away, while Redis is away, and while both are',
+    async () => {
+      await start({ services: false });
+      const restart = async (cut: 'kafka' | 'redis' | 'both') => {
+        if (cut !== 'redis') await stack.killKafka();
+        if (cut !== 'kafka') await stack.killRedis();
+        await stack.startService('collector-1');
+        const decoded = async () =>
+          (await stack.metrics('collector-1').catch(() => new Map<string, number>())).get('flowledger_collector_decoded_flows_total');
+        await eventually(decoded, (flows) => flows === 0);
+        const { flows } = await send(3000, `--from 127.0.${cut.length}.1`);
+        await eventually(decoded, (seen) => seen === flows);
+        if (cut !== 'redis') await stack.startKafka();
+        if (cut !== 'kafka') await stack.startRedis();
+        await stack.ready('collector-1');
+        await stack.stopService('collector-1');
+        return flows;
+      };
+      const sent = (await restart('kafka')) + (await restart('redis')) + (await restart('both'));
+      for (const name of stack.services) await stack.startService(name);
+      await Promise.all(stack.services.map((name) => stack.ready(name)));
+      expect(await audit()).toMatchObject({
+        complete: true,
+        imbalance: { flows: 0, bytes: 0, packets: 0 },
+        totals: { billed_flows: sent, lost_flows: 0 },
+      });
+    },
+    4 * minute,
+  );
+
+  test(
     'aggregates summarise across exporters',
     async () => {
       const accounts = '[{"prefix":"0.0.0.0/0","account":"everybody"}]';
