@@ -1,6 +1,6 @@
 /**
- * The model-checked protocol of the collector around the real ledger: one partition, a store, a log that lies in the ways that are known, two replicas
- * that fold and acknowledge. Every batch carries one content; who wins its number in the log decides how it is counted.
+ * The model-checked protocol of the collector around the real ledger: one partition, a store, a log that lies in the ways that are known, two
+ * replicas that fold and acknowledge. Every batch carries one content; who wins its number in the log decides how it is counted.
  */
 import { Ledger, type SendPlan } from '../../../core/buffer/ledger.ts';
 import { dueSettlement, forgetOver, goodbyesDue, noteSettled } from '../../../core/buffer/settlement.ts';
