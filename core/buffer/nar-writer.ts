@@ -62,9 +62,9 @@ function writeLong(into: Uint8Array, start: number, value: number): number {
     return at;
   }
   const zigzag = value >= 0 ? value : -value - 1;
-  // Twice the value would pass 2^53: its lowest 27 bits and the sign make the first four octets.
-  const low = (zigzag % 0x800_0000) * 2 + (value >= 0 ? 0 : 1);
+  // Twice the value would pass 2^53: its lowest 27 bits and the sign make the first four octets. A remainder by % would cost a call.
   let high = Math.floor(zigzag / 0x800_0000);
+  const low = (zigzag - high * 0x800_0000) * 2 + (value >= 0 ? 0 : 1);
   if (high === 0) {
     let rest = low;
     while (rest > 0x7f) {

@@ -1,6 +1,5 @@
 /** From datagram to NARs: one decoder per collector worker. The version in the header decides, not the port. */
 import type { ExporterReport, Nar } from '../../schemas/types.ts';
-import { AddressPool } from './address-pool.ts';
 import { Cursor, readUnsigned } from './cursor.ts';
 import { type DecoderCounters, noCounts } from './decoder-counters.ts';
 import { column } from './element.ts';
@@ -11,7 +10,7 @@ import { dataSetIdMin, type SetHeader, type TemplateRecord } from './message.ts'
 import { isNetflow5Whole, netflow5HeaderOctets, netflow5Template, readNetflow5Header } from './netflow5.ts';
 import { netflow9HeaderOctets, readNetflow9Header, readNetflow9Template } from './netflow9.ts';
 import { takeOptions } from './options.ts';
-import { type RecordContext, readNar, valueAt } from './record.ts';
+import { type RecordContext, RecordReader, valueAt } from './record.ts';
 import { layOut, type Template } from './template.ts';
 import { recordsMaxIn, WaitingSets } from './waiting.ts';
 
@@ -49,8 +48,8 @@ const flowlessExpiryMs = 10 * 60_000;
 const sweepEveryMs = 1_000;
 
 /**
- * Takes a flow. nar.exporter is slot.index; the collector overwrites it with the index in its batch.
- * The addresses are buffers shared between NARs: nobody may write into them.
+ * Takes a flow. nar.exporter is slot.index; a batch gives it an index of its own.
+ * The NAR is the same object for each flow, its addresses included: whoever keeps something of it copies that.
  */
 export type NarSink = (nar: Nar, slot: ExporterSlot) => void;
 
@@ -61,9 +60,9 @@ export class Decoder {
   readonly #limits: DecoderLimits;
   readonly #exporters = new Map<string, Map<number, Exporter>>();
   readonly #restored = new Map<string, string>();
-  readonly #pool = new AddressPool();
+  readonly #reader = new RecordReader();
   readonly #waiting: WaitingSets;
-  /** One object for all records, so that decoding allocates nothing but NARs. */
+  /** One object for all records, so that decoding a record allocates nothing. */
   readonly #context: RecordContext = { receivedMs: 0, exportMs: 0, uptimeMs: -1, systemInitMs: 0, headerRate: 0, exporter: 0 };
   #exportersEver = 0;
   #sweptMs = Number.NEGATIVE_INFINITY;
@@ -378,7 +377,7 @@ export class Decoder {
   }
 
   #takeFlow(exporter: Exporter, template: Template, bytes: Buffer, at: number, sink: NarSink): void {
-    const nar = readNar(template, bytes, at, this.#context, exporter.sampling, this.#pool);
+    const nar = this.#reader.read(template, bytes, at, this.#context, exporter.sampling);
     if (nar === null) {
       exporter.rejectedFlows++;
       this.counters.rejectedFlows++;

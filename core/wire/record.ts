@@ -1,6 +1,5 @@
 /** One data record -> one NAR, by the decode plan of its template. */
 import type { Nar } from '../../schemas/types.ts';
-import { type AddressPool, noAddress } from './address-pool.ts';
 import { readUnsigned } from './cursor.ts';
 import { column, type TimeKind } from './element.ts';
 import { rateOf, type Sampling } from './sampling.ts';
@@ -37,49 +36,87 @@ function has(layout: Layout, place: number): boolean {
   return layout[place]! >= 0;
 }
 
-/** null where a counter is implausible (2^53 or more). */
-export function readNar(template: Template, bytes: Buffer, base: number, context: RecordContext, sampling: Sampling, pool: AddressPool): Nar | null {
-  const { layout } = template;
-  const octets = valueAt(layout, bytes, base, column.octets);
-  const packets = valueAt(layout, bytes, base, column.packets);
-  if (octets > Number.MAX_SAFE_INTEGER || packets > Number.MAX_SAFE_INTEGER) return null;
-  const v6 = isV6(layout, bytes, base);
-  const inIf = valueAt(layout, bytes, base, column.inIf);
-  const end = endOf(template, bytes, base, context);
-  return {
-    exporter: context.exporter,
-    src_addr: v6 ? v6At(layout, bytes, base, column.srcAddr6, pool) : v4At(layout, bytes, base, column.srcAddr4, pool),
-    dst_addr: v6 ? v6At(layout, bytes, base, column.dstAddr6, pool) : v4At(layout, bytes, base, column.dstAddr4, pool),
-    src_port: valueAt(layout, bytes, base, column.srcPort),
-    dst_port: valueAt(layout, bytes, base, column.dstPort),
-    proto: valueAt(layout, bytes, base, column.proto),
-    bytes: octets,
-    packets,
-    tcp_flags: valueAt(layout, bytes, base, column.tcpFlags),
-    ip_tos: valueAt(layout, bytes, base, column.tos),
-    in_if: inIf,
-    out_if: valueAt(layout, bytes, base, column.outIf),
-    src_as: valueAt(layout, bytes, base, column.srcAs),
-    dst_as: valueAt(layout, bytes, base, column.dstAs),
-    src_net: valueAt(layout, bytes, base, v6 ? column.srcNet6 : column.srcNet4),
-    dst_net: valueAt(layout, bytes, base, v6 ? column.dstNet6 : column.dstNet4),
-    next_hop: v6 ? v6At(layout, bytes, base, column.nextHop6, pool) : v4At(layout, bytes, base, column.nextHop4, pool),
-    flow_direction: has(layout, column.direction) ? valueAt(layout, bytes, base, column.direction) : flowDirectionNotSaid,
-    sampling_rate: samplingRate(layout, bytes, base, inIf, context, sampling),
-    time_flow_start_ms: startOf(template, bytes, base, context, end),
-    time_flow_end_ms: end,
-    time_received_ms: context.receivedMs,
+/** Room for one address: what `read` gives out is overwritten by the next address. */
+class AddressRoom {
+  readonly #v4 = Buffer.alloc(4);
+  readonly #v6 = Buffer.alloc(16);
+
+  read(layout: Layout, bytes: Uint8Array, base: number, v6: boolean, place4: number, place6: number): Buffer {
+    const entry = layout[v6 ? place6 : place4]!;
+    if (entry < 0) return noAddress;
+    const at = base + (entry >> octetsBits);
+    const address = v6 ? this.#v6 : this.#v4;
+    for (let i = 0; i < address.length; i++) address[i] = bytes[at + i]!;
+    return address;
+  }
+}
+
+const noAddress = Buffer.alloc(0);
+
+/**
+ * Reads records into one and the same NAR, so that a flow leaves no object behind to be collected: millions of them would cost more than the reading.
+ */
+export class RecordReader {
+  readonly #source = new AddressRoom();
+  readonly #destination = new AddressRoom();
+  readonly #nextHop = new AddressRoom();
+  readonly #nar: Nar = {
+    exporter: 0,
+    src_addr: noAddress,
+    dst_addr: noAddress,
+    src_port: 0,
+    dst_port: 0,
+    proto: 0,
+    bytes: 0,
+    packets: 0,
+    tcp_flags: 0,
+    ip_tos: 0,
+    in_if: 0,
+    out_if: 0,
+    src_as: 0,
+    dst_as: 0,
+    src_net: 0,
+    dst_net: 0,
+    next_hop: noAddress,
+    flow_direction: 0,
+    sampling_rate: 0,
+    time_flow_start_ms: 0,
+    time_flow_end_ms: 0,
+    time_received_ms: 0,
   };
-}
 
-function v4At(layout: Layout, bytes: Uint8Array, base: number, place: number, pool: AddressPool): Buffer {
-  const entry = layout[place]!;
-  return entry < 0 ? noAddress : pool.v4(bytes, base + (entry >> octetsBits));
-}
-
-function v6At(layout: Layout, bytes: Uint8Array, base: number, place: number, pool: AddressPool): Buffer {
-  const entry = layout[place]!;
-  return entry < 0 ? noAddress : pool.v6(bytes, base + (entry >> octetsBits));
+  /** The same object at each call, addresses included. null where a counter is implausible (2^53 or more). */
+  read(template: Template, bytes: Buffer, base: number, context: RecordContext, sampling: Sampling): Nar | null {
+    const { layout } = template;
+    const octets = valueAt(layout, bytes, base, column.octets);
+    const packets = valueAt(layout, bytes, base, column.packets);
+    if (octets > Number.MAX_SAFE_INTEGER || packets > Number.MAX_SAFE_INTEGER) return null;
+    const v6 = isV6(layout, bytes, base);
+    const nar = this.#nar;
+    nar.exporter = context.exporter;
+    nar.src_addr = this.#source.read(layout, bytes, base, v6, column.srcAddr4, column.srcAddr6);
+    nar.dst_addr = this.#destination.read(layout, bytes, base, v6, column.dstAddr4, column.dstAddr6);
+    nar.src_port = valueAt(layout, bytes, base, column.srcPort);
+    nar.dst_port = valueAt(layout, bytes, base, column.dstPort);
+    nar.proto = valueAt(layout, bytes, base, column.proto);
+    nar.bytes = octets;
+    nar.packets = packets;
+    nar.tcp_flags = valueAt(layout, bytes, base, column.tcpFlags);
+    nar.ip_tos = valueAt(layout, bytes, base, column.tos);
+    nar.in_if = valueAt(layout, bytes, base, column.inIf);
+    nar.out_if = valueAt(layout, bytes, base, column.outIf);
+    nar.src_as = valueAt(layout, bytes, base, column.srcAs);
+    nar.dst_as = valueAt(layout, bytes, base, column.dstAs);
+    nar.src_net = valueAt(layout, bytes, base, v6 ? column.srcNet6 : column.srcNet4);
+    nar.dst_net = valueAt(layout, bytes, base, v6 ? column.dstNet6 : column.dstNet4);
+    nar.next_hop = this.#nextHop.read(layout, bytes, base, v6, column.nextHop4, column.nextHop6);
+    nar.flow_direction = has(layout, column.direction) ? valueAt(layout, bytes, base, column.direction) : flowDirectionNotSaid;
+    nar.sampling_rate = samplingRate(layout, bytes, base, nar.in_if, context, sampling);
+    nar.time_flow_end_ms = endOf(template, bytes, base, context);
+    nar.time_flow_start_ms = startOf(template, bytes, base, context, nar.time_flow_end_ms);
+    nar.time_received_ms = context.receivedMs;
+    return nar;
+  }
 }
 
 /** Some devices fill in both families, with zeros in the one that does not apply. */

@@ -590,12 +590,10 @@ describe('memory is bounded', () => {
 
 test('a record with both directions is one NAR, the reverse one counted', () => {
   const decoder = new Decoder(defaultDecoderLimits);
-  let flows = 0;
+  const bytes: number[] = [];
   const fields = [...counters, [1, 4, 29305]];
   const message = ipfixMessage(0, [set(2, templateRecord(256, fields)), set(256, octets([10, 4], [1, 4], [50, 4]), octets([10, 4], [1, 4], [0, 4]))]);
-  decoder.decode(message, '192.0.2.1', 0, (nar) => {
-    flows++;
-    expect(nar.bytes).toBe(10);
-  });
-  expect([flows, decoder.counters.reverseFlows]).toEqual([2, 1]);
+  decoder.decode(message, '192.0.2.1', 0, (nar) => bytes.push(nar.bytes));
+  expect(bytes).toEqual([10, 10]);
+  expect(decoder.counters.reverseFlows).toBe(1);
 });
