@@ -469,12 +469,9 @@ describe('datagrams', () => {
   test('of an exporter that starts anew with the same numbers and the same flows are no repetitions', () => {
     for (const protocol of ['v5', 'v9', 'ipfix'] as const) {
       const { take, nars, report } = decoding();
-      for (const startedMs of [exportMs, exportMs + 10_000]) {
-        const exporter = new SyntheticExporter({ protocol, seed: 1, keys: 5 });
-        for (let i = 0; i < 4; i++) take(Buffer.from(exporter.next(startedMs + i, 20)));
-      }
-      expect(nars).toHaveLength(160);
-      expect(report()).toMatchObject({ received_datagrams: 8, duplicate_datagrams: 0, lost_on_wire_flows: 0 });
+      for (const startedMs of [exportMs, exportMs + 10_000]) take(new SyntheticExporter({ protocol, seed: 1, keys: 5 }).next(startedMs, 20));
+      expect(nars).toHaveLength(40);
+      expect(report()).toMatchObject({ received_datagrams: 2, duplicate_datagrams: 0, lost_on_wire_flows: 0 });
     }
   });
 
