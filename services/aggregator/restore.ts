@@ -73,12 +73,12 @@ async function choose(
   own: readonly Snapshot[],
 ): Promise<{ snapshot: Snapshot; isOwn: boolean } | null> {
   const [newest] = own;
-  if (newest?.topicId === topicId) await requireContinuation(parts.log, parts.digest, newest, bounds);
+  if (newest?.topicId === topicId) await requireContinuation(parts.log, parts.digest, newest);
   if (newest && newest.topicId === topicId && newest.offset >= bounds.startOffset) return { snapshot: newest, isOwn: true };
   const { whole } = await readSnapshots(parts.log, parts.digest, otherReplica(parts.replica), partition);
   const other = whole.find((snapshot) => snapshot.topicId === topicId);
   if (other && other.offset >= bounds.startOffset) {
-    await requireContinuation(parts.log, parts.digest, other, bounds);
+    await requireContinuation(parts.log, parts.digest, other);
     return { snapshot: other, isOwn: false };
   }
   const foreign = [newest, ...whole].find((snapshot) => snapshot && snapshot.topicId !== topicId);
@@ -98,8 +98,10 @@ export const replacedRemedy =
   'Restore the former topic; or, to begin anew, remove the output topics, the snapshots and the ledger as well and run "flowledger topics"';
 
 /** 3.8: the log must still have what the snapshot was folded from, as far as its head was not cut (G6). */
-async function requireContinuation(log: Log, digest: Digest, snapshot: Snapshot, bounds: LogBounds): Promise<void> {
+async function requireContinuation(log: Log, digest: Digest, snapshot: Snapshot): Promise<void> {
   const { partition, offset } = snapshot;
+  // Asked after the snapshot was read: the other replica may have folded, and written it, meanwhile.
+  const bounds = await log.bounds(topics.nars.name, partition);
   if (offset > bounds.endOffset) {
     throw new PartitionEnded(`${logEnded(partition)}: it ends at offset ${bounds.endOffset}, ${offset} were folded. ${replacedRemedy}`);
   }
