@@ -118,6 +118,7 @@ export class BalanceSums {
   lostOnWire = 0;
   doubts = 0;
   openFlows = 0;
+  lateFlows = 0;
   #side = { decoded: 0n, given: 0n };
   #sinceClose: Sums = { flows: 0, bytes: 0n, packets: 0n };
   #watermark = Number.NEGATIVE_INFINITY;
@@ -150,6 +151,7 @@ export class BalanceSums {
     }
     this.doubts = close.doubts;
     this.openFlows = close.open_flows;
+    this.lateFlows += close.adjustment_flows;
     for (const exporter of close.exporters) {
       this.lostOnWire += exporter.lost_on_wire_flows;
       this.#side.decoded += BigInt(exporter.decoded_flows) + exporter.decoded_bytes + exporter.decoded_packets;

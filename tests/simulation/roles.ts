@@ -28,8 +28,11 @@ function partsOf(world: World, process: ProcessHandle) {
 
 export function collectorRole(world: World, index: number): Role {
   const name = `c${index + 1}`;
-  const config = { ...collectorConfig.parse({}), name };
-  const skewMs = world.chance.happens(0.3) ? world.chance.integer(-8_000, 8_000) : 0;
+  const { chance } = world;
+  const tight = chance.happens(0.25) ? { store_max: 80_000, store_reserve: 15_000, memory_max: 60_000 } : {};
+  const transfer_gate = chance.happens(0.3) ? ('aggregator' as const) : ('broker' as const);
+  const config = { ...collectorConfig.parse({}), name, batch_nars_max: chance.pick([7, 1_000]), transfer_gate, ...tight };
+  const skewMs = chance.happens(0.3) ? chance.integer(-8_000, 8_000) : 0;
   return {
     kind: 'collector',
     name,

@@ -22,7 +22,8 @@ if (!Number.isSafeInteger(first) || !Number.isSafeInteger(runs) || runs < 1)
   throw new Error('--seed and --runs are whole numbers, --runs at least 1');
 
 const faultyMs = values.seconds ? { faultyMs: 1000 * Number(values.seconds) } : {};
-const counts: Record<string, number> = {};
+const faults: Record<string, number> = {};
+const seen: Record<string, number> = {};
 const startedMs = performance.now();
 let virtualMs = 0;
 let events = 0;
@@ -34,7 +35,8 @@ for (let seed = first; seed < first + runs; seed++) {
   virtualMs += outcome.virtualMs;
   events += outcome.events;
   flows += outcome.flows;
-  for (const [name, count] of Object.entries(outcome.counts)) counts[name] = (counts[name] ?? 0) + count;
+  addTo(faults, outcome.counts);
+  addTo(seen, outcome.seen);
   if (outcome.violations.length === 0 && !values.trace) continue;
   if (!values.trace) outcome = await new World({ seed, ...faultyMs, keepTrace: true }).run();
   if (outcome.violations.length > 0) failed++;
@@ -44,12 +46,18 @@ for (let seed = first; seed < first + runs; seed++) {
   process.stdout.write(`seed ${seed}: ${outcome.violations[0] ?? 'good'} (trace: ${path})\n`);
 }
 const seconds = (performance.now() - startedMs) / 1000;
-const faults = Object.entries(counts)
-  .sort(([one], [other]) => (one < other ? -1 : 1))
-  .map(([name, count]) => `${name} ${count}`);
 process.stdout.write(`${runs} seeds, ${failed} failed; ${flows} flows, ${events} events\n`);
 process.stdout.write(
   `${(virtualMs / 3_600_000).toFixed(1)} simulated hours in ${seconds.toFixed(1)} s: ${(virtualMs / 1000 / seconds).toFixed(0)} times real time\n`,
 );
-process.stdout.write(`faults: ${faults.join(', ')}\n`);
+process.stdout.write(`faults: ${listOf(faults)}\nseen: ${listOf(seen)}\n`);
 if (failed > 0) process.exitCode = 1;
+
+function addTo(sums: Record<string, number>, more: Readonly<Record<string, number>>): void {
+  for (const [name, count] of Object.entries(more)) sums[name] = (sums[name] ?? 0) + count;
+}
+
+function listOf(sums: Readonly<Record<string, number>>): string {
+  const entries = Object.entries(sums).sort(([one], [other]) => (one < other ? -1 : 1));
+  return entries.map(([name, count]) => `${name} ${count}`).join(', ');
+}

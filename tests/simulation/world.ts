@@ -45,6 +45,8 @@ export interface Outcome {
   readonly flows: number;
   /** How often what went wrong. */
   readonly counts: Readonly<Record<string, number>>;
+  /** What the parts had to cope with, so that a history in which nothing happened shows. */
+  readonly seen: Readonly<Record<string, number>>;
 }
 
 const settleWithinMs = 3 * 60_000;
@@ -134,6 +136,24 @@ export class World {
       events: this.clock.events,
       flows: this.exporters.reduce((sum, exporter) => sum + exporter.sent.length, 0),
       counts: this.counts,
+      seen: this.#seen(),
+    };
+  }
+
+  #seen(): Record<string, number> {
+    const sum = (figure: (history: PartitionHistory) => number) => this.histories.reduce((total, history) => total + figure(history), 0);
+    return {
+      'accepted flows': sum(({ auditor }) => auditor.total.flows),
+      'flows lost on the wire': sum(({ auditor }) => auditor.lostOnWire),
+      'flows lost otherwise': sum(({ auditor }) => auditor.lost.flows),
+      'losses of unknown size': sum(({ auditor }) => auditor.doubts),
+      doubts: sum(({ balance }) => balance.doubts),
+      'repeated batches': sum(({ auditor }) => auditor.duplicates),
+      'batches over a gap': sum(({ auditor }) => auditor.gaps),
+      outputs: sum(({ emitted }) => emitted.length),
+      'late flows': sum(({ balance }) => balance.lateFlows),
+      elections: this.broker.partition(topics.elections.name, 0).endOffset,
+      'histories known to the flow': this.knowledge === 'exact' && sum(({ balance }) => balance.doubts) === 0 ? 1 : 0,
     };
   }
 
