@@ -4,8 +4,7 @@
  * record decoder (K8).
  */
 import { createRequire } from 'node:module';
-import { promisify } from 'node:util';
-import { zstdCompress, zstdDecompress } from 'node:zlib';
+import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import kafkajs, { type KafkaConfig as ClientConfig, type Kafka } from 'kafkajs';
 import { LogFault, type LogFaultKind, type Logger } from '../ports.ts';
 
@@ -13,6 +12,7 @@ const { CompressionCodecs, CompressionTypes, Kafka: KafkaClient, logLevel } = ka
 const require = createRequire(import.meta.url);
 const Cluster = require('kafkajs/src/cluster') as new (options: object) => Cluster;
 const RequestQueue = require('kafkajs/src/network/requestQueue') as { prototype: RequestQueue };
+const Encoder = require('kafkajs/src/protocol/encoder') as { prototype: Encoder };
 const socketFactory = require('kafkajs/src/network/socketFactory') as () => unknown;
 const { createLogger } = require('kafkajs/src/loggers') as { createLogger(options: object): unknown };
 const { createErrorFromCode } = require('kafkajs/src/protocol/error') as { createErrorFromCode(code: number): Error };
@@ -52,6 +52,21 @@ interface RequestQueue {
   scheduleCheckPendingRequests(): void;
 }
 
+interface Encoder {
+  buf: Buffer;
+  /** Octets written into buf. */
+  offset: number;
+  /** What comes before buf. */
+  parts?: Buffer[];
+  readonly buffer: Buffer;
+  writeInt32(value: number): Encoder;
+  writeBufferInternal(buffer: Buffer): void;
+  writeBytes(value: Buffer | string | null): Encoder;
+  writeEncoder(value: Encoder): Encoder;
+  writeEncoderArray(values: readonly Encoder[]): Encoder;
+  size(): number;
+}
+
 export interface KafkaSettings {
   readonly brokers: readonly string[];
   readonly clientId: string;
@@ -74,12 +89,60 @@ RequestQueue.prototype.scheduleCheckPendingRequests = function (this: RequestQue
   }, waitMs);
 };
 
-const compress = promisify(zstdCompress);
-const decompress = promisify(zstdDecompress);
-CompressionCodecs[CompressionTypes.ZSTD] = () => ({
-  compress: (encoder: { buffer: Buffer }) => compress(encoder.buffer),
-  decompress: (buffer: Buffer) => decompress(buffer),
+/**
+ * Each layer of the client's encoder copies all that is within it into a zeroed buffer of twice the size, so a request left some ten times its size to
+ * be collected. Here a large buffer is taken over as it is, and all are joined once, at the end.
+ */
+const takenOverFromBytes = 4096;
+const { writeBufferInternal, writeBytes } = Encoder.prototype;
+Encoder.prototype.writeBufferInternal = function (this: Encoder, buffer: Buffer): void {
+  if (buffer.length < takenOverFromBytes) {
+    writeBufferInternal.call(this, buffer);
+    return;
+  }
+  this.parts ??= [];
+  this.parts.push(this.buf.subarray(0, this.offset), buffer);
+  this.buf = Buffer.allocUnsafe(64);
+  this.offset = 0;
+};
+Encoder.prototype.writeBytes = function (this: Encoder, value: Buffer | string | null): Encoder {
+  if (!Buffer.isBuffer(value)) return writeBytes.call(this, value);
+  this.writeInt32(value.length).writeBufferInternal(value);
+  return this;
+};
+Encoder.prototype.writeEncoder = function (this: Encoder, value: Encoder): Encoder {
+  for (const part of value.parts ?? []) this.writeBufferInternal(part);
+  this.writeBufferInternal(value.buf.subarray(0, value.offset));
+  return this;
+};
+Encoder.prototype.writeEncoderArray = function (this: Encoder, values: readonly Encoder[]): Encoder {
+  for (const value of values) this.writeEncoder(value);
+  return this;
+};
+Encoder.prototype.size = function (this: Encoder): number {
+  return (this.parts ?? []).reduce((size, part) => size + part.length, this.offset);
+};
+Object.defineProperty(Encoder.prototype, 'buffer', {
+  get(this: Encoder): Buffer {
+    if (this.parts) {
+      this.buf = Buffer.concat([...this.parts, this.buf.subarray(0, this.offset)]);
+      this.offset = this.buf.length;
+      delete this.parts;
+    }
+    return this.buf.subarray(0, this.offset);
+  },
 });
+
+/**
+ * At once, in this thread: a request is compressed within a millisecond, and handing it to another thread would cost as much again. A size that is
+ * known beforehand spares the compressor megabytes of tables. Level 2 is as small as the usual 3 on NARs, for two thirds of the time.
+ */
+function compress({ buffer }: { buffer: Buffer }): Promise<Buffer> {
+  const params = { [constants.ZSTD_c_compressionLevel]: 2 };
+  return Promise.resolve(zstdCompressSync(buffer, { params, pledgedSrcSize: buffer.length, chunkSize: Math.max(1024, buffer.length >>> 1) }));
+}
+
+CompressionCodecs[CompressionTypes.ZSTD] = () => ({ compress, decompress: (buffer: Buffer) => Promise.resolve(zstdDecompressSync(buffer)) });
 
 /** The client's own messages go to our log one level down: a fault that matters comes back as a LogFault. */
 function logCreator(logger: Logger) {
