@@ -90,8 +90,8 @@ RequestQueue.prototype.scheduleCheckPendingRequests = function (this: RequestQue
 };
 
 /**
- * Each layer of the client's encoder copies all that is within it into a zeroed buffer of twice the size, so a request left some ten times its size to
- * be collected. Here a large buffer is taken over as it is, and all are joined once, at the end.
+ * Each layer of the client's encoder copies all that is within it into a zeroed buffer of up to twice the size, so that a request left many times its
+ * size to be collected. Here a large buffer is taken over as it is, and all are joined once, at the end.
  */
 const takenOverFromBytes = 4096;
 const { writeBufferInternal, writeBytes } = Encoder.prototype;
