@@ -84,7 +84,11 @@ export class ModelClock implements Clock {
   }
 
   sleep(ms: number, signal?: AbortSignal): Promise<void> {
-    return sleepOf((action) => this.after(Math.max(1, ms), action), signal);
+    return sleepOf(
+      (action) => this.after(Math.max(1, ms), action),
+      (action) => action(),
+      signal,
+    );
   }
 
   random(): number {
@@ -153,10 +157,10 @@ export class ModelClock implements Clock {
 }
 
 /** As a real timer, a sleep takes 1 ms at least, so a loop that sleeps for 0 ms does not stop time. */
-function sleepOf(schedule: (wake: () => void) => void, signal?: AbortSignal): Promise<void> {
+function sleepOf(schedule: (wake: () => void) => void, deliver: (wake: () => void) => void, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     if (signal?.aborted) return resolve();
-    const aborted = () => resolve();
+    const aborted = () => deliver(resolve);
     signal?.addEventListener('abort', aborted, { once: true });
     schedule(() => {
       signal?.removeEventListener('abort', aborted);
@@ -243,6 +247,7 @@ export class ProcessHandle {
   /** As request, where the other side answers when it likes. */
   exchange<T>(toMs: number, arrive: (answer: (result: T) => void, refuse: (error: Error) => void) => void): Promise<T> {
     return new Promise((resolve, reject) => {
+      if (this.#state === 'killed') return;
       this.#model.after(toMs, () => {
         if (this.#state === 'killed' && this.#chance.happens(0.5)) return;
         arrive(
@@ -254,6 +259,10 @@ export class ProcessHandle {
   }
 
   #sleep(ms: number, signal?: AbortSignal): Promise<void> {
-    return sleepOf((action) => this.#model.after(Math.max(1, ms), () => this.deliver(action)), signal);
+    return sleepOf(
+      (action) => this.#model.after(Math.max(1, ms), () => this.deliver(action)),
+      (action) => this.deliver(action),
+      signal,
+    );
   }
 }

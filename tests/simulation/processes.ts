@@ -53,12 +53,22 @@ export class Supervised {
 
   /** kill -9 of every process of the role; a new one comes after downMs. */
   kill(downMs: number): void {
-    for (const { process } of this.#running) {
-      this.#note(`${process.name} is killed`);
-      process.kill();
-    }
+    for (const running of this.#running) this.#discard(running);
     this.#running = [];
     this.#startAfter(downMs);
+  }
+
+  /** The history is over. */
+  end(): void {
+    for (const running of this.#running) this.#discard(running);
+    this.#running = [];
+  }
+
+  /** Nothing reaches a killed process any more, its signal included; aborting that only lets go of what the runtime holds for it. */
+  #discard({ process, stop }: Running): void {
+    this.#note(`${process.name} is killed`);
+    process.kill();
+    stop.abort();
   }
 
   /** SIGTERM, and kill -9 for what does not stop in time; a new process comes after the stop and downMs. */
@@ -90,10 +100,7 @@ export class Supervised {
 
   /** Of several processes only the newest stays. */
   killOlder(): void {
-    for (const { process } of this.#running.splice(0, this.#running.length - 1)) {
-      this.#note(`${process.name} is killed`);
-      process.kill();
-    }
+    for (const running of this.#running.splice(0, this.#running.length - 1)) this.#discard(running);
     this.current?.resume();
   }
 

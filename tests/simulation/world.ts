@@ -108,6 +108,7 @@ export class World {
     await this.clock.runUntil(failed, this.clock.now() + 45_000);
     this.#exporting = false;
     await this.#settle();
+    for (const supervised of this.supervised) supervised.end();
     this.ledger.close();
     return this.#outcome(start);
   }
