@@ -134,8 +134,8 @@ Object.defineProperty(Encoder.prototype, 'buffer', {
 });
 
 /**
- * At once, in this thread: a request is compressed in about a millisecond or less. The size is told beforehand, so that the compressor's
- * tables fit it. On NARs level 2 takes three quarters of the time of the usual 3, and is at most a few hundredths larger.
+ * At once, in this thread: a request is compressed in about a millisecond or less. The size is told beforehand, so that the compressor's tables
+ * fit it. On NARs level 2 takes three quarters of the time of the usual 3, and is at most a few hundredths larger.
  */
 function compress({ buffer }: { buffer: Buffer }): Promise<Buffer> {
   const params = { [constants.ZSTD_c_compressionLevel]: 2 };
