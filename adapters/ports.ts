@@ -89,6 +89,11 @@ export interface Log {
   topicId(topic: string): Promise<string>;
   partitionCount(topic: string): Promise<number>;
   bounds(topic: string, partition: number): Promise<LogBounds>;
+  /**
+   * Cuts the head: what lies before the offset is gone for good. A head that is further on already stays as it is.
+   * @throws LogFault out_of_range where the log ends before the offset
+   */
+  deleteRecords(topic: string, partition: number, beforeOffset: number): Promise<void>;
   /** Notes a position for lag dashboards, and as a hint where to start reading. Never a proof of anything. */
   commitOffset(group: string, topic: string, partition: number, offset: number): Promise<void>;
   /** -1 where none was noted. */

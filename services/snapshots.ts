@@ -87,6 +87,21 @@ export async function writeSnapshot(writer: LogWriter, digest: Digest, replica: 
   }
 }
 
+/** Tombstones all their chunks. @throws LogFault */
+export async function deleteSnapshots(
+  writer: LogWriter,
+  replica: Replica,
+  partition: number,
+  marks: SnapshotMarks,
+  offsets: readonly number[],
+): Promise<void> {
+  for (const offset of offsets) {
+    const tombstones = Array.from({ length: marks.get(offset) ?? 0 }, (_, chunk) => ({ key: keyOf(partition, offset, chunk), value: null }));
+    await writer.append(snapshotTopic(replica).name, partition, tombstones);
+    marks.delete(offset);
+  }
+}
+
 function encodeChunk(snapshot: Snapshot, chunk: number, chunks: number, stateDigest: Uint8Array): Buffer {
   const { partition, topicId, offset, n, chain, recordDigest, state } = snapshot;
   const bytes = Buffer.from(state.subarray(chunk * chunkBytesMax, (chunk + 1) * chunkBytesMax));

@@ -13,6 +13,7 @@ import type { OutputBlock } from '../../schemas/types.ts';
 import { chainOf, chainText, type Digest, sameChain } from '../aggregate/chain.ts';
 import type { Fold, FoldRecord } from '../aggregate/fold.ts';
 import type { Position } from '../aggregate/read-back.ts';
+import type { Complaints } from './complaints.ts';
 
 /** The first output of a replica that is not the fold's. */
 export interface Finding {
@@ -182,14 +183,6 @@ export class Trial {
       this.#judged.delete(n);
     }
   }
-}
-
-/** What is complained of, and why a trial is held. */
-export interface Complaints {
-  /** The feed has found two histories. */
-  readonly held: boolean;
-  /** These replicas say that their own fold and their own output topic differ. */
-  readonly disputed: readonly Replica[];
 }
 
 /** A replica that is to be put into quarantine. */
