@@ -4,6 +4,7 @@
  *
  * R1. The tail only moves from n to n + 1, and only to an output with the chain that the fold gave to this n.
  * R2. A record of an n up to the tail is dropped: a zombie, a retry or a late write can only repeat what stands there.
+ * R4. What stands beyond the tail, since something before it is missing, must be the fold's, too: a reader may take it once that has come.
  * R3. (I15) Once this replica was repaired, a process of it that does not know that yet may still write what it wrote before. Such a record
  *     contradicts the tail, or does not continue it; it is dropped, where it else would show that two folds differ.
  */
@@ -91,11 +92,13 @@ export class ReadBack {
     this.#tail ??= { n: block.first_n - 1, chain: block.previous_chain };
     if (!this.#isContinued(block)) return;
     for (const { n, chain } of block.outputs) {
-      if (n !== this.n + 1) continue; // R2
-      const expected = this.#chainOf(n);
-      if (expected && !sameChain(chain, expected)) throw this.#difference(n, chain, expected); // R1
-      if (n > this.#folded.n) this.#ahead.set(n, chain);
-      this.#advance({ n, chain }, nowMs);
+      if (n <= this.n) continue; // R2
+      if (n === this.n + 1) {
+        this.#expect(n, chain); // R1
+        this.#advance({ n, chain }, nowMs);
+      } else if (!this.isRepaired) {
+        this.#expect(n, chain); // R4
+      }
     }
   }
 
@@ -106,6 +109,13 @@ export class ReadBack {
     if (!this.isRepaired) throw this.#difference(this.n, said, this.chain);
     this.foreign++;
     return false;
+  }
+
+  /** @throws NotDeterministic where the fold gives, has given or will give another chain */
+  #expect(n: number, chain: Uint8Array): void {
+    const expected = this.#chainOf(n) ?? this.#ahead.get(n);
+    if (expected && !sameChain(chain, expected)) throw this.#difference(n, chain, expected);
+    if (n > this.#folded.n) this.#ahead.set(n, chain);
   }
 
   /** A block that the fold has given. @throws NotDeterministic when something else stands in the topic already */

@@ -18,8 +18,8 @@ import { UnknownFoldVersion } from '../../core/aggregate/settings.ts';
 import { UndecodableRecord, UnknownSchema } from '../../schemas/codec.ts';
 import { outputTopic, topics } from '../../schemas/topics.ts';
 import type { PartitionHealth, Verdict } from '../../schemas/types.ts';
-import { endRepair, repair } from './repair.ts';
-import { logEnded, PartitionEnded, replacedRemedy, restore, type Standing, standsThere } from './restore.ts';
+import { endRepair, type Repair, repair } from './repair.ts';
+import { logEnded, PartitionEnded, type Restored, replacedRemedy, restore, type Standing, standsThere } from './restore.ts';
 import { type AggregatorParts, type PartitionCounters, type Probation, Running } from './running.ts';
 
 type Phase =
@@ -213,7 +213,6 @@ export class ReplicaPartition {
 
   health(): PartitionHealth {
     const { running, partition } = this;
-    const phase = this.#phase;
     return {
       partition,
       next_offset: running?.fold.nextOffset ?? 0,
@@ -242,7 +241,7 @@ export class ReplicaPartition {
     this.#phase = phase;
     const verdict = this.quarantine;
     const parts = { log, digest, replica, standing, nowMs: () => clock.now() };
-    const restoring = verdict ? repair(parts, this.#writer, this.partition, verdict) : restore(parts, this.partition);
+    const restoring: Promise<Restored | Repair> = verdict ? repair(parts, this.#writer, this.partition, verdict) : restore(parts, this.partition);
     restoring.then(
       (restored) => {
         if (this.#phase !== phase) return;

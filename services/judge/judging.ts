@@ -13,6 +13,7 @@ import { keyOf, Verdicts } from '../../core/judge/verdicts.ts';
 import { healthCodec, outputBlockCodec, UndecodableRecord, UnknownSchema, verdictCodec } from '../../schemas/codec.ts';
 import { outputTopic, type Replica, topics } from '../../schemas/topics.ts';
 import type { OutputBlock, Verdict } from '../../schemas/types.ts';
+import { AgreementLog } from '../agreement-log.ts';
 import { recordsBetween } from '../log-records.ts';
 import { readSnapshots, type Snapshot } from '../snapshots.ts';
 
@@ -61,6 +62,7 @@ export class Judging {
   readonly #parts: JudgingParts;
   readonly #writer: LogWriter;
   readonly #heard = new HealthHeard();
+  readonly #agreements: AgreementLog;
   readonly #dockets = new Map<number, Docket>();
   #verdictsRead = false;
   #listens = false;
@@ -68,6 +70,7 @@ export class Judging {
   constructor(parts: JudgingParts) {
     this.#parts = parts;
     this.#writer = parts.log.writer();
+    this.#agreements = new AgreementLog(parts.log);
   }
 
   /** Why something cannot be judged, or is being judged. */
@@ -270,8 +273,12 @@ export class Judging {
     const { log, digest } = this.#parts;
     const topicId = await log.topicId(topics.nars.name);
     const { startOffset } = await log.bounds(topics.nars.name, partition);
-    const [a, b] = [await readSnapshots(log, digest, 'a', partition), await readSnapshots(log, digest, 'b', partition)];
-    const agreed = newestAlike(a.whole, b.whole).find((snapshot) => snapshot.topicId === topicId && snapshot.offset >= startOffset);
+    const [a, b] = [await readSnapshots(log, digest, 'a', partition, topicId), await readSnapshots(log, digest, 'b', partition, topicId)];
+    await this.#agreements.refresh();
+    const recorded = this.#agreements.of(partition, topicId);
+    const isAgreed = ({ offset, state }: Snapshot) => recorded !== null && offset === recorded.offset && sameChain(digest(state), recorded.digest);
+    const alike = [...newestAlike(a.whole, b.whole), ...a.whole.filter(isAgreed), ...b.whole.filter(isAgreed)];
+    const agreed = alike.find((snapshot) => snapshot.offset >= startOffset);
     if (agreed) return Fold.restore(agreed.state, digest);
     if (startOffset === 0) return new Fold(partition, digest);
     throw new Unjudgeable(
@@ -316,9 +323,7 @@ function isTooNew(error: unknown): error is Error {
 
 /** Newest first. */
 function newestAlike(one: readonly Snapshot[], other: readonly Snapshot[]): Snapshot[] {
-  return one.filter((snapshot) =>
-    other.some(({ topicId, offset, state }) => topicId === snapshot.topicId && offset === snapshot.offset && sameChain(state, snapshot.state)),
-  );
+  return one.filter((snapshot) => other.some(({ offset, state }) => offset === snapshot.offset && sameChain(state, snapshot.state)));
 }
 
 function decodeBlock({ value }: LogRecord): OutputBlock | null {
