@@ -224,7 +224,8 @@ function ofFinding(trial: Trial, replica: Replica): Sentence {
 
 function ofState(trial: Trial, replica: Replica, isAlone: boolean): Sentence {
   const n = trial.agreedN(replica);
-  const evidence = `its outputs up to ${n} are those of the fresh fold of the log, and ${replica} says that it folds something else: its state is wrong`;
+  const said = `${replica} says that it folds something else`;
+  const evidence = `its outputs up to ${n} are those of the fresh fold of the log, and ${said}: its state is wrong`;
   return { replica, n, given: null, judged: Buffer.alloc(0), sound: isAlone ? otherReplica(replica) : null, isConfirmed: true, evidence };
 }
 
