@@ -134,6 +134,7 @@ export class Stack {
     await this.#add('aggregator-b', ['aggregator', '--replica', 'b'], 'AGGREGATOR_HTTP_B');
     await this.#add('watchdog', ['watchdog'], 'WATCHDOG_HTTP');
     await this.#add('feed', ['feed'], 'FEED_HTTP');
+    await this.#add('judge', ['judge'], 'JUDGE_HTTP');
     await this.#add('accounting', ['accounting'], 'ACCOUNTING_HTTP');
   }
 

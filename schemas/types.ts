@@ -19,6 +19,21 @@ export interface Ack {
   at_ms: number;
 }
 
+/** The newest snapshot of a partition that both replicas hold, read back from both topics: the same offset, n, chain and state. What lies before it may be cut. */
+export interface Agreement {
+  partition: number;
+  /** Of nars; of several records of one topic id the one with the highest offset counts. */
+  topic_id: string;
+  /** The next offset of nars to fold on this state. */
+  offset: number;
+  n: number;
+  chain: Uint8Array;
+  /** SHA-256 of the whole state. */
+  digest: Uint8Array;
+  /** When the judge read it back from both. */
+  at_ms: number;
+}
+
 /** From this record on the named replica feeds accounting with a partition's outputs. */
 export interface Election {
   partition: number;
@@ -163,7 +178,7 @@ export interface LocalCopy {
 
 /** A service says how it is, several times a second. */
 export interface Health {
-  /** collector, aggregator, watchdog, feed or accounting. */
+  /** collector, aggregator, watchdog, feed, judge or accounting. */
   role: string;
   /** Name of the collector, a or b for an aggregator, else the service's own. */
   id: string;

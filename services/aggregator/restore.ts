@@ -10,8 +10,8 @@ import { noPosition, type Position, ReadBack } from '../../core/aggregate/read-b
 import { outputBlockCodec, UndecodableRecord } from '../../schemas/codec.ts';
 import { otherReplica, outputTopic, type Replica, topics } from '../../schemas/topics.ts';
 import type { OutputBlock } from '../../schemas/types.ts';
-import { recordAt, recordsBetween } from './log-records.ts';
-import { readSnapshots, type Snapshot, type SnapshotMarks } from './snapshots.ts';
+import { recordAt, recordsBetween } from '../log-records.ts';
+import { readSnapshots, type Snapshot, type SnapshotMarks } from '../snapshots.ts';
 
 export interface RestoreParts {
   readonly log: Log;

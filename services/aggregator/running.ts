@@ -8,10 +8,10 @@ import type { Fold, Step } from '../../core/aggregate/fold.ts';
 import type { ReadBack } from '../../core/aggregate/read-back.ts';
 import { ackCodec } from '../../schemas/codec.ts';
 import { ackPartition, messageBytesMax, outputTopic, type Replica, topics } from '../../schemas/topics.ts';
+import { recordAt } from '../log-records.ts';
+import { type Snapshot, type SnapshotMarks, writeSnapshot } from '../snapshots.ts';
 import type { AggregatorConfig } from './config.ts';
-import { recordAt } from './log-records.ts';
 import { groupOf, type Restored } from './restore.ts';
-import { type Snapshot, type SnapshotMarks, writeSnapshot } from './snapshots.ts';
 
 export type AggregatorSettings = Pick<AggregatorConfig, 'ack_interval' | 'ack_repeat' | 'snapshot_idle' | 'health_interval'>;
 

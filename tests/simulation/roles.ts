@@ -8,6 +8,7 @@ import { Aggregator } from '../../services/aggregator/aggregator.ts';
 import { Collector } from '../../services/collector/collector.ts';
 import { collectorConfig } from '../../services/collector/config.ts';
 import { Feed } from '../../services/feed/feed.ts';
+import { Judge } from '../../services/judge/judge.ts';
 import { Watchdog } from '../../services/watchdog/watchdog.ts';
 import type { ProcessHandle } from './model-clock.ts';
 import type { Role } from './processes.ts';
@@ -69,6 +70,23 @@ export function feedRole(world: World, index: number): Role {
     kind: 'feed',
     name: settings.id,
     start: (process, signal) => new Feed({ ...partsOf(world, process), settings }).run(signal),
+  };
+}
+
+export function judgeRole(world: World, index: number): Role {
+  const interval = world.chance.pick([500, 5_000]);
+  const settings = {
+    id: `judge-${index}`,
+    interval,
+    history: world.chance.pick([0, 20_000]),
+    held_after: 60_000,
+    disk_size: 0,
+    health_interval: 250,
+  };
+  return {
+    kind: 'judge',
+    name: settings.id,
+    start: (process, signal) => new Judge({ ...partsOf(world, process), settings }).run(signal),
   };
 }
 

@@ -22,7 +22,7 @@ import { ModelBroker } from './model-log.ts';
 import { ModelStoreServer } from './model-store.ts';
 import { Supervised } from './processes.ts';
 import { ReferenceFold } from './reference.ts';
-import { accountingRole, aggregatorRole, collectorRole, feedRole, watchdogRole } from './roles.ts';
+import { accountingRole, aggregatorRole, collectorRole, feedRole, judgeRole, watchdogRole } from './roles.ts';
 import { settled } from './settled.ts';
 
 export interface WorldOptions {
@@ -91,6 +91,8 @@ export class World {
     if (this.chance.happens(0.3)) this.#add(watchdogRole(this, 2));
     this.#add(feedRole(this, 1));
     if (this.chance.happens(0.3)) this.#add(feedRole(this, 2));
+    this.#add(judgeRole(this, 1));
+    if (this.chance.happens(0.3)) this.#add(judgeRole(this, 2));
     this.#add(accountingRole(this));
     options.prepare?.(this);
   }

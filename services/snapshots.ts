@@ -1,9 +1,9 @@
 /** Snapshots of a partition's fold in a compacted topic, in chunks keyed partition/offset/chunk, so that a late writer cannot mix two (F7). */
-import type { Log, LogMessage, LogRecord, LogWriter } from '../../adapters/ports.ts';
-import type { Digest } from '../../core/aggregate/chain.ts';
-import { snapshotChunkCodec, UndecodableRecord } from '../../schemas/codec.ts';
-import { type Replica, snapshotTopic } from '../../schemas/topics.ts';
-import type { SnapshotChunk } from '../../schemas/types.ts';
+import type { Log, LogMessage, LogRecord, LogWriter } from '../adapters/ports.ts';
+import type { Digest } from '../core/aggregate/chain.ts';
+import { snapshotChunkCodec, UndecodableRecord } from '../schemas/codec.ts';
+import { type Replica, snapshotTopic } from '../schemas/topics.ts';
+import type { SnapshotChunk } from '../schemas/types.ts';
 import { recordsBetween } from './log-records.ts';
 
 export interface Snapshot {
