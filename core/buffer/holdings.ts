@@ -10,8 +10,6 @@ export type Holding = Pick<Loss, 'sampler_address' | 'observation_domain_id' | '
 
 /** Counts of some ten or twenty MiB: ten thousand exporters in each of sixteen partitions, or a hundred in thousands of batches. */
 const countsMax = 250_000;
-/** After sharing, at most this part of them is in use, so that it is not due again at the next batch. */
-const afterSharing = 0.75;
 
 interface Total {
   readonly key: string;
@@ -48,7 +46,7 @@ export class Holdings {
     if (segments) segments.push({ from: sequence, nars });
     else this.#segments.set(stream, [{ from: sequence, nars }]);
     this.#counts += nars.size;
-    if (this.#counts > this.#countsMax) this.#share();
+    while (this.#counts > this.#countsMax) this.#share();
   }
 
   /** The stream's batches up to this sequence left the copy. */
@@ -89,17 +87,14 @@ export class Holdings {
     this.#counts -= nars.size;
   }
 
-  /** Neighbours share until there is room again; where even that is not enough, the oldest lose their names. */
+  /** In one stream at a time, so that it takes no long. Where all of each stream is shared already, the oldest stream's NARs lose their names. */
   #share(): void {
-    const enough = this.#countsMax * afterSharing;
-    while (this.#counts > enough && [...this.#segments.values()].some(({ length }) => length > 1)) {
-      for (const [stream, segments] of this.#segments) this.#segments.set(stream, this.#halved(segments));
-    }
-    for (const [stream, [segment]] of this.#segments) {
-      if (this.#counts <= enough) return;
-      if (segment) this.#drop(segment);
-      this.#segments.delete(stream);
-    }
+    let longest: readonly [Stream, Segment[]] | null = null;
+    for (const entry of this.#segments) if (entry[1].length > (longest?.[1].length ?? 0)) longest = entry;
+    if (!longest) return;
+    const [stream, segments] = longest;
+    if (segments.length > 1) this.#segments.set(stream, this.#halved(segments));
+    else this.trim(stream, Number.POSITIVE_INFINITY);
   }
 
   #halved(segments: readonly Segment[]): Segment[] {
