@@ -5,6 +5,7 @@
 import { narBatchCodec } from '../../schemas/codec.ts';
 import { messageBytesMax } from '../../schemas/topics.ts';
 import type { ExporterReport, Loss, Nar, NarBatch } from '../../schemas/types.ts';
+import type { Holding } from './holdings.ts';
 import { encodeBatch, narBytesMax, writeNar } from './nar-writer.ts';
 import { emptyBatch, type LossReason, lostNars, tombstone, unknownLoss } from './tombstone.ts';
 
@@ -27,6 +28,8 @@ export interface CutBatch {
   readonly nars: number;
   /** Of these, those that it reports lost. */
   readonly lost: number;
+  /** Whose these NARs are, the lost ones included. */
+  readonly holdings: readonly Holding[];
   readonly value: Uint8Array;
   /** Its tombstone, encoded. */
   readonly totals: Uint8Array;
@@ -262,10 +265,11 @@ export function cutBatch(batch: NarBatch): CutBatch {
 /** @throws Error when the batch is larger than the topic takes: the bounds above are wrong then. */
 function cutOf(batch: NarBatch, value: Uint8Array, nars: number): CutBatch {
   if (value.length >= messageBytesMax) throw new Error(`a batch of ${nars} NARs has ${value.length} bytes`);
-  const totals = narBatchCodec.encode(tombstone(batch, 'released'));
+  const stone = tombstone(batch, 'released');
+  const totals = narBatchCodec.encode(stone);
   const { partition, sequence, goodbye, watermark_ms: watermarkMs } = batch;
   const lost = lostNars(batch.losses);
-  return { partition, sequence, goodbye, watermarkMs, nars: nars + lost, lost, value, totals };
+  return { partition, sequence, goodbye, watermarkMs, nars: nars + lost, lost, holdings: stone.losses, value, totals };
 }
 
 /** The same batch with its NARs refused: what is stored of it is the Loss. */
