@@ -1,6 +1,9 @@
-/** Snapshots of a partition's fold in a compacted topic, in chunks keyed partition/offset/chunk, so that a late writer cannot mix two (F7). */
-import type { Log, LogMessage, LogRecord, LogWriter } from '../adapters/ports.ts';
-import type { Digest } from '../core/aggregate/chain.ts';
+/**
+ * Snapshots of a partition's fold in a compacted topic, in chunks keyed partition/topic id/offset/chunk: a late writer cannot mix two (F7), nor can
+ * those of a log that was replaced be taken for those of the present one.
+ */
+import { type Log, LogFault, type LogMessage, type LogRecord, type LogWriter } from '../adapters/ports.ts';
+import { type Digest, sameChain } from '../core/aggregate/chain.ts';
 import { snapshotChunkCodec, UndecodableRecord } from '../schemas/codec.ts';
 import { type Replica, snapshotTopic } from '../schemas/topics.ts';
 import type { SnapshotChunk } from '../schemas/types.ts';
@@ -23,67 +26,109 @@ export interface Snapshot {
 const chunkBytesMax = 512 * 1024;
 const chunksPerCallMax = 2;
 
-/** A restart falls back to an older one when the newest is not whole. */
-const snapshotsKept = 3;
-
 /** While reading: enough that a whole one is among them even if some writers died midway. */
 const snapshotsReadMax = 6;
 
-/** How many chunks there are of each snapshot in the topic, by offset. */
-export type SnapshotMarks = Map<number, number>;
+/** What there is of a snapshot in the topic. */
+export interface SnapshotMark {
+  readonly topicId: string;
+  readonly offset: number;
+  readonly chunks: number;
+}
 
-/** @returns the whole ones, newest (of the highest offset) first, and what is there at all. @throws LogFault, UnknownSchema */
-export async function readSnapshots(
-  log: Log,
-  digest: Digest,
-  replica: Replica,
-  partition: number,
-): Promise<{ whole: Snapshot[]; marks: SnapshotMarks }> {
+/** By the part of their keys that names a snapshot. */
+export type SnapshotMarks = Map<string, SnapshotMark>;
+
+export interface SnapshotsRead {
+  /** Those of one log, newest (of the highest offset) first. */
+  readonly whole: readonly Snapshot[];
+  /** What is there at all, of whichever log. */
+  readonly marks: SnapshotMarks;
+}
+
+/** The whole ones of the log with this topic id of nars. @throws LogFault, UnknownSchema */
+export async function readSnapshots(log: Log, digest: Digest, replica: Replica, partition: number, topicId: string): Promise<SnapshotsRead> {
   const topic = snapshotTopic(replica).name;
   const { startOffset, endOffset } = await log.bounds(topic, partition);
-  const chunks = new Map<number, Map<number, SnapshotChunk>>();
+  const held = new Map<string, Map<number, SnapshotChunk>>();
   const marks: SnapshotMarks = new Map();
   for await (const record of recordsBetween(log, topic, partition, startOffset, endOffset)) {
-    const name = nameOf(record);
+    const name = chunkName(record);
     if (!name) continue;
-    const chunk = decode(record.value);
-    const ofOffset = chunks.get(name.offset) ?? new Map<number, SnapshotChunk>();
+    const chunk = decodeChunk(record.value);
     if (!chunk) {
-      ofOffset.delete(name.chunk);
-      if (ofOffset.size === 0) {
-        chunks.delete(name.offset);
-        marks.delete(name.offset);
+      const chunks = held.get(name.snapshot);
+      chunks?.delete(name.chunk);
+      if (!chunks || chunks.size === 0) {
+        held.delete(name.snapshot);
+        marks.delete(name.snapshot);
       }
       continue;
     }
-    chunks.set(name.offset, ofOffset.set(name.chunk, chunk));
-    marks.set(name.offset, Math.max(marks.get(name.offset) ?? 0, chunk.chunks));
-    if (chunks.size > snapshotsReadMax) chunks.delete(Math.min(...chunks.keys()));
+    const { topic_id, offset, chunks } = chunk;
+    marks.set(name.snapshot, { topicId: topic_id, offset, chunks: Math.max(marks.get(name.snapshot)?.chunks ?? 0, chunks) });
+    if (topic_id !== topicId) continue;
+    held.set(name.snapshot, (held.get(name.snapshot) ?? new Map<number, SnapshotChunk>()).set(name.chunk, chunk));
+    if (held.size > snapshotsReadMax) held.delete(oldestOf(held));
   }
-  const newestFirst = [...chunks].sort(([a], [b]) => b - a);
-  return { whole: newestFirst.flatMap(([, ofOffset]) => assemble([...ofOffset.values()], digest) ?? []), marks };
+  const whole = [...held.values()].flatMap((chunks) => assemble([...chunks.values()], digest) ?? []);
+  return { whole: whole.sort((one, other) => other.offset - one.offset), marks };
 }
 
-/** Then tombstones what is older than the newest few; an entry of a snapshot that is deleted leaves the marks. @throws LogFault */
-export async function writeSnapshot(writer: LogWriter, digest: Digest, replica: Replica, snapshot: Snapshot, marks: SnapshotMarks): Promise<void> {
+function oldestOf(held: ReadonlyMap<string, ReadonlyMap<number, SnapshotChunk>>): string {
+  const offsets = [...held].map(([snapshot, chunks]) => ({ snapshot, offset: [...chunks.values()][0]?.offset ?? 0 }));
+  return offsets.reduce((oldest, one) => (one.offset < oldest.offset ? one : oldest)).snapshot;
+}
+
+/**
+ * Writes it and reads it back: a client's success is no proof (F6), and the heads of nars are cut on the strength of what stands there.
+ * @throws LogFault, after which all of it is to be written again
+ */
+export async function writeSnapshot(
+  log: Log,
+  writer: LogWriter,
+  digest: Digest,
+  replica: Replica,
+  snapshot: Snapshot,
+  marks: SnapshotMarks,
+): Promise<void> {
   const { name: topic } = snapshotTopic(replica);
-  const { partition, offset, state } = snapshot;
+  const { partition, topicId, offset, state } = snapshot;
   const stateDigest = digest(state);
   const chunks = Math.max(1, Math.ceil(state.length / chunkBytesMax));
+  const { endOffset: beforeOffset } = await log.bounds(topic, partition);
+  marks.set(snapshotName(snapshot), { topicId, offset, chunks });
   for (let first = 0; first < chunks; first += chunksPerCallMax) {
     const messages: LogMessage[] = [];
     for (let chunk = first; chunk < Math.min(chunks, first + chunksPerCallMax); chunk++) {
-      messages.push({ key: keyOf(partition, offset, chunk), value: encodeChunk(snapshot, chunk, chunks, stateDigest) });
+      messages.push({ key: chunkKey(snapshotName(snapshot), chunk), value: encodeChunk(snapshot, chunk, chunks, stateDigest) });
     }
     await writer.append(topic, partition, messages);
   }
-  marks.set(offset, chunks);
-  const old = [...marks.keys()].sort((a, b) => b - a).slice(snapshotsKept);
-  for (const oldOffset of old) {
-    const count = marks.get(oldOffset) as number;
-    const tombstones = Array.from({ length: count }, (_, chunk) => ({ key: keyOf(partition, oldOffset, chunk), value: null }));
-    await writer.append(topic, partition, tombstones);
-    marks.delete(oldOffset);
+  const { endOffset } = await log.bounds(topic, partition);
+  const missing = new Set(Array.from({ length: chunks }, (_, chunk) => chunk));
+  for await (const record of recordsBetween(log, topic, partition, beforeOffset, endOffset)) {
+    const name = chunkName(record);
+    if (name?.snapshot !== snapshotName(snapshot)) continue;
+    if (record.value?.equals(encodeChunk(snapshot, name.chunk, chunks, stateDigest))) missing.delete(name.chunk);
+    else missing.add(name.chunk);
+  }
+  if (missing.size > 0) throw new LogFault('unknown', `${missing.size} of ${chunks} chunks of snapshot ${offset} are not in ${topic}/${partition}`);
+}
+
+/** Tombstones all their chunks. @throws LogFault */
+export async function deleteSnapshots(
+  writer: LogWriter,
+  replica: Replica,
+  partition: number,
+  marks: SnapshotMarks,
+  names: readonly string[],
+): Promise<void> {
+  for (const name of names) {
+    const chunks = marks.get(name)?.chunks ?? 0;
+    const tombstones = Array.from({ length: chunks }, (_, chunk) => ({ key: chunkKey(name, chunk), value: null }));
+    await writer.append(snapshotTopic(replica).name, partition, tombstones);
+    marks.delete(name);
   }
 }
 
@@ -104,17 +149,22 @@ function encodeChunk(snapshot: Snapshot, chunk: number, chunks: number, stateDig
   });
 }
 
-function keyOf(partition: number, offset: number, chunk: number): Buffer {
-  return Buffer.from(`${partition}/${offset}/${chunk}`);
+function snapshotName({ partition, topicId, offset }: Pick<Snapshot, 'partition' | 'topicId' | 'offset'>): string {
+  return `${partition}/${topicId}/${offset}`;
 }
 
-function nameOf(record: LogRecord): { offset: number; chunk: number } | null {
-  const match = /^\d+\/(\d+)\/(\d+)$/.exec(record.key?.toString() ?? '');
-  return match && { offset: Number(match[1]), chunk: Number(match[2]) };
+function chunkKey(snapshot: string, chunk: number): Buffer {
+  return Buffer.from(`${snapshot}/${chunk}`);
 }
 
-/** What is no chunk counts as missing. */
-function decode(value: Uint8Array | null): SnapshotChunk | null {
+/** Which snapshot a record of the topic belongs to, and which chunk it is; null for what is neither. */
+export function chunkName(record: LogRecord): { snapshot: string; chunk: number } | null {
+  const match = /^(\d+(?:\/[^/]+)?\/\d+)\/(\d+)$/.exec(record.key?.toString() ?? '');
+  return match && { snapshot: match[1] as string, chunk: Number(match[2]) };
+}
+
+/** What is no chunk counts as missing. @throws UnknownSchema */
+export function decodeChunk(value: Uint8Array | null): SnapshotChunk | null {
   if (!value) return null;
   try {
     return snapshotChunkCodec.decode(value);
@@ -129,7 +179,7 @@ function assemble(chunks: SnapshotChunk[], digest: Digest): Snapshot | null {
   const first = chunks[0];
   if (!first || chunks.length !== first.chunks || chunks.some((chunk, index) => chunk.chunk !== index)) return null;
   const state = Buffer.concat(chunks.map(({ bytes }) => bytes));
-  if (Buffer.compare(digest(state), first.digest) !== 0) return null;
+  if (!sameChain(digest(state), first.digest)) return null;
   const { partition, topic_id: topicId, offset, n, chain, record_digest: recordDigest } = first;
   return { partition, topicId, offset, n, chain, recordDigest, state };
 }

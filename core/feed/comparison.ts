@@ -41,6 +41,21 @@ export class Comparison {
     own.set(n, text);
     own.delete(n - comparedOutputsMax);
   }
+
+  /** What this source said counts no more, nor a difference that only it made. */
+  forget(source: Source): void {
+    this.#chains[source].clear();
+    this.#divergence = null;
+    for (const [at, one] of sources.entries()) for (const other of sources.slice(at + 1)) this.#compare(one, other);
+  }
+
+  #compare(one: Source, other: Source): void {
+    for (const [n, chain] of this.#chains[one]) {
+      const found = this.#chains[other].get(n);
+      if (found === undefined || found === chain || (this.#divergence && this.#divergence.n <= n)) continue;
+      this.#divergence = { n, between: [one, other], chains: [chain, found] };
+    }
+  }
 }
 
 export function describeDivergence({ n, between, chains }: Divergence): string {

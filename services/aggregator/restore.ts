@@ -11,7 +11,7 @@ import { outputBlockCodec, UndecodableRecord } from '../../schemas/codec.ts';
 import { otherReplica, outputTopic, type Replica, topics } from '../../schemas/topics.ts';
 import type { OutputBlock } from '../../schemas/types.ts';
 import { recordAt, recordsBetween } from '../log-records.ts';
-import { readSnapshots, type Snapshot, type SnapshotMarks } from '../snapshots.ts';
+import { readSnapshots, type Snapshot, type SnapshotMarks, type SnapshotsRead } from '../snapshots.ts';
 
 export interface RestoreParts {
   readonly log: Log;
@@ -48,8 +48,8 @@ export async function restore(parts: RestoreParts, partition: number): Promise<R
   const { log, digest, replica } = parts;
   const topicId = await log.topicId(topics.nars.name);
   const bounds = await log.bounds(topics.nars.name, partition);
-  const own = await readSnapshots(log, digest, replica, partition);
-  const found = await choose(parts, partition, topicId, bounds, own.whole);
+  const own = await readSnapshots(log, digest, replica, partition, topicId);
+  const found = await choose(parts, partition, topicId, bounds, own);
   const base = { topicId, marks: own.marks };
   if (!found) {
     const fold = new Fold(partition, digest);
@@ -70,18 +70,18 @@ async function choose(
   partition: number,
   topicId: string,
   bounds: LogBounds,
-  own: readonly Snapshot[],
+  own: SnapshotsRead,
 ): Promise<{ snapshot: Snapshot; isOwn: boolean } | null> {
-  const [newest] = own;
-  if (newest?.topicId === topicId) await requireContinuation(parts.log, parts.digest, newest);
-  if (newest && newest.topicId === topicId && newest.offset >= bounds.startOffset) return { snapshot: newest, isOwn: true };
-  const { whole } = await readSnapshots(parts.log, parts.digest, otherReplica(parts.replica), partition);
-  const other = whole.find((snapshot) => snapshot.topicId === topicId);
+  const [newest] = own.whole;
+  if (newest) await requireContinuation(parts.log, parts.digest, newest);
+  if (newest && newest.offset >= bounds.startOffset) return { snapshot: newest, isOwn: true };
+  const others = await readSnapshots(parts.log, parts.digest, otherReplica(parts.replica), partition, topicId);
+  const [other] = others.whole;
   if (other && other.offset >= bounds.startOffset) {
     await requireContinuation(parts.log, parts.digest, other);
     return { snapshot: other, isOwn: false };
   }
-  const foreign = [newest, ...whole].find((snapshot) => snapshot && snapshot.topicId !== topicId);
+  const foreign = [...own.marks.values(), ...others.marks.values()].find((mark) => mark.topicId !== topicId);
   if (foreign) throw new PartitionEnded(`${logEnded(partition)} (topic id ${topicId}, was ${foreign.topicId}). ${replacedRemedy}`);
   if (bounds.startOffset === 0) return null;
   throw new PartitionEnded(

@@ -6,10 +6,12 @@ import { type Clock, type Log, LogFault, type Logger, type LogRecord, type LogWr
 import type { Digest } from '../../core/aggregate/chain.ts';
 import type { Fold, Step } from '../../core/aggregate/fold.ts';
 import type { ReadBack } from '../../core/aggregate/read-back.ts';
+import { obsoleteSnapshots } from '../../core/judge/agreement.ts';
 import { ackCodec } from '../../schemas/codec.ts';
 import { ackPartition, messageBytesMax, outputTopic, type Replica, topics } from '../../schemas/topics.ts';
+import { AgreementLog } from '../agreement-log.ts';
 import { recordAt } from '../log-records.ts';
-import { type Snapshot, type SnapshotMarks, writeSnapshot } from '../snapshots.ts';
+import { deleteSnapshots, type Snapshot, type SnapshotMarks, writeSnapshot } from '../snapshots.ts';
 import type { AggregatorConfig } from './config.ts';
 import { groupOf, type Restored } from './restore.ts';
 
@@ -67,6 +69,7 @@ export class Running {
   readonly #writer: LogWriter;
   readonly #counters: PartitionCounters;
   readonly #marks: SnapshotMarks;
+  readonly #agreements: AgreementLog;
   /** The last folded record, or the digest of its value where this process has not folded it. */
   #last: { readonly record: LogRecord } | { readonly digest: Uint8Array | null };
   #foldedMs: number;
@@ -104,6 +107,7 @@ export class Running {
     this.outputsOffset = restored.outputsOffset;
     this.endOffset = restored.fold.nextOffset;
     this.#marks = restored.marks;
+    this.#agreements = new AgreementLog(parts.log);
     this.#last = { digest: restored.recordDigest };
     this.#snapshotOffset = restored.snapshotOffset;
     this.#foldedMs = parts.clock.now();
@@ -304,11 +308,14 @@ export class Running {
   async #writeSnapshot(snapshot: Snapshot): Promise<void> {
     const { log, digest, replica } = this.#parts;
     const hintOffset = this.#dueEndOffset;
-    await writeSnapshot(this.#writer, digest, replica, snapshot, this.#marks);
+    await writeSnapshot(log, this.#writer, digest, replica, snapshot, this.#marks);
     this.#due = null;
     this.#snapshotOffset = snapshot.offset;
     this.#counters.snapshots++;
     if (hintOffset >= 0) await log.commitOffset(groupOf(replica), outputTopic(replica).name, snapshot.partition, hintOffset);
+    await this.#agreements.refresh();
+    const obsolete = obsoleteSnapshots(this.#marks, this.topicId, this.#agreements.of(snapshot.partition, this.topicId));
+    await deleteSnapshots(this.#writer, replica, snapshot.partition, this.#marks, obsolete);
   }
 
   async #acknowledge({ offset, collectors, acks }: Checkpoint): Promise<void> {

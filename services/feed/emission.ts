@@ -7,7 +7,7 @@ import type { FeedPartition } from '../../core/feed/partition.ts';
 import { decodeOutput, emptyTail, type Tail, TailScan } from '../../core/feed/tail.ts';
 import { outputBlockCodec, UndecodableRecord } from '../../schemas/codec.ts';
 import { outputTopic, type Replica, replicas, topics } from '../../schemas/topics.ts';
-import type { OutputBlock } from '../../schemas/types.ts';
+import type { OutputBlock, Verdict } from '../../schemas/types.ts';
 
 export const feedGroup = 'flowledger-feed';
 
@@ -48,6 +48,12 @@ export class Emission {
   take(part: Fetched): void {
     if (part.topic === aggregates) this.#follow(part);
     else for (const replica of replicas) if (part.topic === outputTopic(replica).name) this.#takeBlocks(replica, part);
+  }
+
+  /** The last verdict on a replica. */
+  judge(replica: Replica, verdict: Verdict): void {
+    this.partition.judge(replica, verdict, this.#parts.clock.now());
+    if (this.partition.outputs[replica].barred) this.#parts.reader.unassign(outputTopic(replica).name, this.partition.partition);
   }
 
   /** Starts the next piece of work, unless one is under way. */
@@ -118,7 +124,7 @@ export class Emission {
       if (taken === 'paused') break;
     }
     const outputs = this.partition.outputs[replica];
-    if (outputs.paused || outputs.unplaced) this.#parts.reader.unassign(part.topic, part.partition);
+    if (outputs.paused || outputs.unplaced || outputs.barred) this.#parts.reader.unassign(part.topic, part.partition);
     else outputs.readTo(part.nextOffset);
   }
 

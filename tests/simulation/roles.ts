@@ -1,5 +1,5 @@
 /** The real loops of flowledger over model adapters, with the short times that let much happen in little virtual time. */
-import { sha256 } from '../../adapters/digest.ts';
+import { runningSha256, sha256 } from '../../adapters/digest.ts';
 import type { Logger } from '../../adapters/ports.ts';
 import type { Replica } from '../../schemas/topics.ts';
 import { Accounting } from '../../services/accounting/accounting.ts';
@@ -88,7 +88,7 @@ export function judgeRole(world: World, index: number): Role {
   return {
     kind: 'judge',
     name: settings.id,
-    start: (process, signal) => new Judge({ ...partsOf(world, process), settings }).run(signal),
+    start: (process, signal) => new Judge({ ...partsOf(world, process), runningDigest: runningSha256, settings }).run(signal),
   };
 }
 
