@@ -20,11 +20,13 @@ Fold.prototype.step = function (this: Fold, record) {
 
 const add = Windows.prototype.add;
 Windows.prototype.add = function (this: Windows, ...args) {
-  add.apply(this, args);
+  const result = add.apply(this, args);
   const flipped = folding && armed.get(folding);
-  if (!folding || !flipped || !flipOne(this)) return;
-  armed.delete(folding);
-  flipped();
+  if (folding && flipped && flipOne(this)) {
+    armed.delete(folding);
+    flipped();
+  }
+  return result;
 };
 
 function flipOne(windows: Windows): boolean {
