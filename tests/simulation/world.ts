@@ -219,7 +219,8 @@ export class World {
       this.ingest.push(null);
       this.#add(collectorRole(this, index));
     }
-    for (let index = 1; index <= this.#scenario.parts.exporters; index++) this.exporters.push(new ModelExporter(index, this.chance.fork(), this.clock.now()));
+    for (let index = 1; index <= this.#scenario.parts.exporters; index++)
+      this.exporters.push(new ModelExporter(index, this.chance.fork(), this.clock.now()));
   }
 
   /** As the administration command does it. */
