@@ -1,5 +1,6 @@
 /** What goes wrong, and when: drawn from the seed, until the faults stop. */
-import { allTopics, type Replica, replicas, snapshotTopic, topics } from '../../schemas/topics.ts';
+import { allTopics, snapshotTopic } from '../../schemas/topics.ts';
+import { agreedOffset } from './cut-checkers.ts';
 import type { Chance } from './model-clock.ts';
 import { noLogFaults } from './model-log.ts';
 import { noStoreFaults } from './model-store.ts';
@@ -62,13 +63,8 @@ const kinds: Readonly<Record<string, Fault>> = {
   },
   snapshotsLost: (world) => {
     world.note('the snapshots of replica b are lost');
-    for (const { entries } of world.broker.topic(snapshotTopic('b').name).partitions) for (const entry of entries) entry.gone = true;
-  },
-  headCut: (world, chance) => {
-    const partition = chance.integer(0, world.histories.length - 1);
-    const before = Math.min(...replicas.map((replica) => newestSnapshot(world, replica, partition))) - 1;
-    world.note(`the head of nars/${partition} is cut at ${before}`);
-    world.broker.deleteRecords(topics.nars.name, partition, before);
+    for (const partition of world.histories.keys()) world.agreedOnce[partition] = agreedOffset(world.broker, partition);
+    world.broker.createTopic(snapshotTopic('b').name, world.histories.length);
   },
   badLog: (world, chance) => {
     const rate = () => (chance.happens(0.4) ? chance.next() * 0.3 : 0);
@@ -102,15 +98,6 @@ const kinds: Readonly<Record<string, Fault>> = {
     });
   },
 };
-
-/** Its offset in nars; what lies before the lower of both may be cut, but for one record (DESIGN 3.6). */
-function newestSnapshot(world: World, replica: Replica, partition: number): number {
-  const standing = new Map<number, boolean>();
-  for (const { record, gone } of world.broker.partition(snapshotTopic(replica).name, partition).entries) {
-    if (!gone) standing.set(Number(record.key?.toString().split('/')[1]), record.value !== null);
-  }
-  return Math.max(0, ...[...standing].filter(([, stands]) => stands).map(([offset]) => offset));
-}
 
 const roughKinds = ['storeBack', 'storeWiped', 'storeAway', 'badStore', 'zombieCollector'];
 
