@@ -113,7 +113,7 @@ export class ModelBroker {
   /** Called for each record that enters the log, markers included. */
   onAppend: (topic: string, partition: number, record: LogRecord) => void = () => undefined;
   /** Called when a head was cut. */
-  onCut: (topic: string, partition: number, startOffset: number) => void = () => undefined;
+  onCut: (topic: string, partition: number, from: number) => void = () => undefined;
   readonly #topics = new Map<string, { id: string; partitions: PartitionLog[] }>();
   readonly #producers = new Map<string, Producer>();
   readonly #groupOffsets = new Map<string, number>();
@@ -173,7 +173,7 @@ export class ModelBroker {
     const log = this.partition(topic, partition);
     const from = log.startOffset;
     log.startOffset = Math.max(from, Math.min(before, log.endOffset));
-    if (log.startOffset > from) this.onCut(topic, partition, log.startOffset);
+    if (log.startOffset > from) this.onCut(topic, partition, from);
   }
 
   /** Keeps the last record of each key, and whatever is among the last few. */
