@@ -209,6 +209,7 @@ export class Stack {
     for (const [name, id] of numbered('watchdog', this.#options.watchdogs))
       await this.#add(name, ['watchdog'], 'WATCHDOG_HTTP', { FLOWLEDGER_WATCHDOG_ID: id });
     for (const [name, id] of numbered('feed', this.#options.feeds)) await this.#add(name, ['feed'], 'FEED_HTTP', { FLOWLEDGER_FEED_ID: id });
+    await this.#add('judge', ['judge'], 'JUDGE_HTTP');
     await this.#add('accounting', ['accounting'], 'ACCOUNTING_HTTP');
   }
 

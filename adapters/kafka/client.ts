@@ -29,6 +29,7 @@ export interface Cluster {
   findLeaderForPartitions(topic: string, partitions: readonly number[]): Record<string, number[]>;
   findBroker(node: { nodeId: string }): Promise<Broker>;
   findGroupCoordinator(group: { groupId: string }): Promise<Broker>;
+  readonly brokerPool: { readonly metadata: { readonly brokers: readonly { readonly nodeId: number }[] } | null };
 }
 
 export interface Broker {

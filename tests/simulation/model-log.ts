@@ -1,5 +1,6 @@
 /** A broker in memory: Kafka as far as flowledger relies on it, with the faults that flowledger must survive. */
 import {
+  type BrokerDisk,
   type Fetched,
   type Log,
   type LogBounds,
@@ -88,6 +89,11 @@ export class PartitionLog {
   }
 }
 
+/** Whoever appends has a copy already. */
+function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
 function undecided(transaction: Transaction | null): boolean {
   return transaction?.state === 'open' || transaction?.state === 'decided';
 }
@@ -106,6 +112,8 @@ export class ModelBroker {
   readonly counts: Record<string, number> = {};
   /** Called for each record that enters the log, markers included. */
   onAppend: (topic: string, partition: number, record: LogRecord) => void = () => undefined;
+  /** Called when a head was cut. */
+  onCut: (topic: string, partition: number, from: number) => void = () => undefined;
   readonly #topics = new Map<string, { id: string; partitions: PartitionLog[] }>();
   readonly #producers = new Map<string, Producer>();
   readonly #groupOffsets = new Map<string, number>();
@@ -163,7 +171,9 @@ export class ModelBroker {
 
   deleteRecords(topic: string, partition: number, before: number): void {
     const log = this.partition(topic, partition);
-    log.startOffset = Math.max(log.startOffset, Math.min(before, log.endOffset));
+    const from = log.startOffset;
+    log.startOffset = Math.max(from, Math.min(before, log.endOffset));
+    if (log.startOffset > from) this.onCut(topic, partition, from);
   }
 
   /** Keeps the last record of each key, and whatever is among the last few. */
@@ -194,8 +204,8 @@ export class ModelBroker {
   ): void {
     const record: LogRecord = {
       offset: log.endOffset,
-      key: key && Buffer.from(key),
-      value: value && Buffer.from(value),
+      key: key && asBuffer(key),
+      value: value && asBuffer(value),
       appendedMs: this.clock.now(),
       producerId: transaction?.producer.id ?? '',
       marker,
@@ -310,6 +320,31 @@ class ModelLog implements Log {
       const { startOffset, endOffset } = this.#broker.partition(topic, partition);
       return { startOffset, endOffset };
     });
+  }
+
+  offsetAt(topic: string, partition: number, atMs: number): Promise<number> {
+    return this.#ask(() => {
+      const { entries, startOffset, endOffset } = this.#broker.partition(topic, partition);
+      const found = entries.findIndex(({ record }, offset) => offset >= startOffset && record.appendedMs >= atMs);
+      return found < 0 ? endOffset : found;
+    });
+  }
+
+  /** Its answer may be lost, before or after the head was cut. */
+  deleteRecords(topic: string, partition: number, beforeOffset: number): Promise<void> {
+    const broker = this.#broker;
+    return request(broker, this.#process, () => {
+      if (broker.strikes('unavailable')) throw new LogFault('unavailable', 'the broker is busy');
+      const log = broker.partition(topic, partition);
+      if (broker.strikes('unknownLost')) throw new LogFault('unavailable', 'no answer in time');
+      if (beforeOffset > log.endOffset) throw new LogFault('out_of_range', `${topic}/${partition} ends at ${log.endOffset}`, { at: log });
+      broker.deleteRecords(topic, partition, beforeOffset);
+      if (broker.strikes('unknownAppended')) throw new LogFault('unavailable', 'no answer in time');
+    });
+  }
+
+  disks(): Promise<BrokerDisk[]> {
+    return this.#ask(() => [{ broker: '0', path: '/', logBytes: 0, totalBytes: null, usableBytes: null }]);
   }
 
   commitOffset(group: string, topic: string, partition: number, offset: number): Promise<void> {
@@ -493,6 +528,7 @@ class ModelReader implements LogReader {
     const broker = this.#broker;
     const fetched = await this.#process.exchange<readonly (readonly [position: object, fetched: Fetched])[]>(broker.latency(), (answer, refuse) => {
       let over = false;
+      let callOff: () => void = () => undefined;
       const watched: PartitionLog[] = [];
       const look = (last: boolean) => {
         if (over) return;
@@ -505,6 +541,7 @@ class ModelReader implements LogReader {
         }
         if (!fault && !last && !this.#closed && !result.some(([, { records }]) => records.length > 0)) return;
         over = true;
+        callOff();
         for (const log of watched) log.waiting.delete(wake);
         broker.clock.after(broker.latency(), () => (fault ? refuse(fault as Error) : answer(result)));
       };
@@ -514,7 +551,7 @@ class ModelReader implements LogReader {
       if (over) return;
       for (const { topic, partition } of this.#positions.values()) watched.push(broker.partition(topic, partition));
       for (const log of watched) log.waiting.add(wake);
-      broker.clock.after(maxWaitMs, () => look(true));
+      callOff = broker.clock.after(maxWaitMs, () => look(true));
     });
     const current: Fetched[] = [];
     for (const [position, part] of fetched) {
