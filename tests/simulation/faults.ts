@@ -178,7 +178,7 @@ export const faults: Readonly<Record<string, Fault>> = {
 function newestSnapshot(world: World, replica: Replica, partition: number): number {
   const standing = new Map<number, boolean>();
   for (const { record, gone } of world.broker.partition(snapshotTopic(replica).name, partition).entries) {
-    if (!gone) standing.set(Number(record.key?.toString().split('/')[1]), record.value !== null);
+    if (!gone) standing.set(Number(record.key?.toString().split('/').at(-2)), record.value !== null);
   }
   return Math.max(0, ...[...standing].filter(([, stands]) => stands).map(([offset]) => offset));
 }
