@@ -19,6 +19,7 @@ import type { Output, OutputBlock, Verdict } from '../../schemas/types.ts';
 import { type Digest, sameChain } from '../aggregate/chain.ts';
 import { Comparison, comparedOutputsMax, type Divergence, describeDivergence } from './comparison.ts';
 import { type AggregatesMessage, messageOf } from './message.ts';
+import type { OutputPlace } from './output-heads.ts';
 import { ReplicaOutputs, type Taken } from './replica-outputs.ts';
 import type { Tail } from './tail.ts';
 
@@ -217,6 +218,15 @@ export class FeedPartition {
     const n = Math.max(compared, tail.n - comparedOutputsMax);
     const of = (outputs: ReplicaOutputs) => outputs.noteAt(Math.min(n, outputs.lastN ?? 0));
     return { a: of(a), b: of(b), aggregates: tail.offset };
+  }
+
+  /** The highest n of which the heads of both output topics are not needed any more, and where it is in them (I18); null where it is not known. */
+  cuttable(): OutputPlace | null {
+    if (this.#phase.name !== 'active') return null;
+    const { a, b } = this.outputs;
+    const n = this.#comparison.agreedN;
+    const [ofA, ofB] = [a.keepFrom(n), b.keepFrom(n)];
+    return ofA === null || ofB === null ? null : { n, a: ofA, b: ofB };
   }
 
   /** In words, for health and status. */

@@ -202,6 +202,20 @@ export class ReplicaOutputs {
     return this.#blocks[0]?.offset ?? null;
   }
 
+  /**
+   * The offset from which on n, and whatever was read behind it, can be read; null where it is not known. Blocks need not stand in the order of
+   * their n: one that was swallowed is written again behind those that follow it.
+   */
+  keepFrom(n: number): number | null {
+    const index = this.#blocks.findLastIndex(({ firstN }) => firstN <= n);
+    if (index < 0 || n > (this.#last?.n ?? 0)) return null;
+    let offset = this.#droppedOffset ?? Number.POSITIVE_INFINITY;
+    if (this.#reading.name === 'paused') offset = Math.min(offset, this.#reading.resumeOffset);
+    for (const one of this.#waiting) offset = Math.min(offset, one.offset);
+    for (const one of this.#blocks.slice(index)) offset = Math.min(offset, one.offset);
+    return offset;
+  }
+
   get #kept(): number {
     return this.#items.length - this.#head;
   }

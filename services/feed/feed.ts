@@ -18,7 +18,10 @@ const pollMs = 100;
 const retryMs = 250;
 const notePositionsMs = 5_000;
 
-export type FeedSettings = Pick<FeedConfig, 'id' | 'emit' | 'agree_within' | 'transaction_outputs_max' | 'standby_after' | 'health_interval'>;
+export type FeedSettings = Pick<
+  FeedConfig,
+  'id' | 'emit' | 'agree_within' | 'history' | 'transaction_outputs_max' | 'standby_after' | 'health_interval'
+>;
 
 export interface FeedParts {
   readonly log: Log;
@@ -52,6 +55,10 @@ export class Feed {
     this.#incarnation = parts.clock.unique();
     this.#startedMs = parts.clock.now();
     this.#writer = parts.log.writer();
+  }
+
+  get emissions(): readonly Emission[] {
+    return this.#emissions;
   }
 
   get partitions(): readonly FeedPartition[] {
@@ -119,7 +126,7 @@ export class Feed {
     await this.#placeVerdicts(reader);
     this.#emissions = Array.from({ length: partitions }, (_, n) => {
       const partition = new FeedPartition(n, options, digest);
-      return new Emission({ partition, log, reader, clock, logger, digest, failed: (error) => this.#fail(error) });
+      return new Emission({ partition, log, reader, clock, logger, digest, historyMs: settings.history, failed: (error) => this.#fail(error) });
     });
     return true;
   }
@@ -225,7 +232,10 @@ export class Feed {
   }
 
   async #notePositions(): Promise<void> {
-    for (const emission of this.#emissions) await emission.notePositions();
+    for (const emission of this.#emissions) {
+      await emission.notePositions();
+      await emission.cutHeads();
+    }
   }
 
   async #writeHealth(): Promise<void> {

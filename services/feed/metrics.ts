@@ -36,6 +36,12 @@ export function feedMetrics(metrics: Metrics, feed: Feed): void {
   metrics.gauge('flowledger_feed_state', '1 for the state that the partition is in, else 0', ['partition', 'state'], () =>
     feed.partitions.flatMap(({ partition, phase }) => phases.map((state) => [{ partition, state }, Number(phase.name === state)] as const)),
   );
+  metrics.gauge(
+    'flowledger_feed_kept_from_n',
+    'The first n of which this feed kept the outputs of the replicas; 0 before it cut any',
+    ['partition'],
+    () => feed.emissions.map(({ partition, heads }) => [{ partition: partition.partition }, heads.keptFromN] as const),
+  );
   byReplica(metrics, feed);
 }
 

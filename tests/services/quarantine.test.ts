@@ -74,7 +74,15 @@ function startAll(emit: 'elected' | 'agreed' = 'agreed'): void {
   start('watchdog', (parts, signal) =>
     new Watchdog({ ...parts, settings: { id: 'watchdog-1', silent_after: 1_000, stalled_after: 10_000, suspicion_quorum: 1 } }).run(signal),
   );
-  const settings = { id: 'feed-1', emit, agree_within: 5_000, transaction_outputs_max: 2_000, standby_after: 3_000, health_interval: 250 };
+  const settings = {
+    id: 'feed-1',
+    emit,
+    agree_within: 5_000,
+    transaction_outputs_max: 2_000,
+    standby_after: 3_000,
+    history: 3_600_000,
+    health_interval: 250,
+  };
   start('feed', (parts, signal) => new Feed({ ...parts, settings }).run(signal));
   startJudge();
 }

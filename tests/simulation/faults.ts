@@ -1,5 +1,6 @@
 /** What goes wrong: each kind draws its parameters from a seed before the history begins, and strikes with them when its time comes. */
-import { allTopics, type Replica, replicas, snapshotTopic, topics } from '../../schemas/topics.ts';
+import { allTopics, snapshotTopic } from '../../schemas/topics.ts';
+import { agreedOffset } from './cut-checkers.ts';
 import type { Chance } from './model-clock.ts';
 import { noLogFaults } from './model-log.ts';
 import { noStoreFaults } from './model-store.ts';
@@ -120,15 +121,9 @@ export const faults: Readonly<Record<string, Fault>> = {
     for (const topic of allTopics) if (topic.settings['cleanup.policy']?.value === 'compact') world.broker.compact(topic.name);
   }),
   snapshotsLost: fault(nothing, (world) => {
-    for (const { entries } of world.broker.topic(snapshotTopic('b').name).partitions) for (const entry of entries) entry.gone = true;
+    for (const partition of world.histories.keys()) world.agreedOnce[partition] = agreedOffset(world.broker, partition);
+    world.broker.createTopic(snapshotTopic('b').name, world.histories.length);
   }),
-  headCut: fault(
-    (sketch) => ({ partition: sketch.partition() }),
-    (world, { partition }) => {
-      const before = Math.min(...replicas.map((replica) => newestSnapshot(world, replica, partition))) - 1;
-      world.broker.deleteRecords(topics.nars.name, partition, before);
-    },
-  ),
   badLog: fault(
     (sketch) => ({
       ms: sketch.ms(500, 15_000),
@@ -173,15 +168,6 @@ export const faults: Readonly<Record<string, Fault>> = {
     },
   ),
 };
-
-/** Its offset in nars; what lies before the lower of both may be cut, but for one record (DESIGN 3.6). */
-function newestSnapshot(world: World, replica: Replica, partition: number): number {
-  const standing = new Map<number, boolean>();
-  for (const { record, gone } of world.broker.partition(snapshotTopic(replica).name, partition).entries) {
-    if (!gone) standing.set(Number(record.key?.toString().split('/').at(-2)), record.value !== null);
-  }
-  return Math.max(0, ...[...standing].filter(([, stands]) => stands).map(([offset]) => offset));
-}
 
 /** A fault strikes every so many ms, on average: dense in some seeds, sparse in others. */
 const pausesBetweenMs = { short: [250, 600, 1_500], long: [1_500, 4_000, 8_000] };

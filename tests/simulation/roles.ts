@@ -64,6 +64,7 @@ export function feedRole(world: World, index: number): Role {
     id: `feed-${index}`,
     emit: world.chance.happens(0.2) ? ('agreed' as const) : ('elected' as const),
     agree_within: 5_000,
+    history: world.chance.pick([0, 10_000]),
     transaction_outputs_max: world.chance.pick([3, 50, 2_000]),
     standby_after: 3_000,
     health_interval: 500,
@@ -77,10 +78,12 @@ export function feedRole(world: World, index: number): Role {
 
 export function judgeRole(world: World, index: number): Role {
   const interval = world.chance.pick([500, 5_000]);
+  const history = world.chance.pick([0, 20_000]);
+  world.historyMs = Math.min(world.historyMs, history);
   const settings = {
     id: `judge-${index}`,
     interval,
-    history: world.chance.pick([0, 20_000]),
+    history,
     held_after: 60_000,
     disk_size: 0,
     health_interval: 250,

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { openLedger } from '../../adapters/ledger-sqlite.ts';
 import type { LogRecord } from '../../adapters/ports.ts';
 import { narBatchCodec } from '../../schemas/codec.ts';
-import { adminCollector, type Replica, replicas, topics } from '../../schemas/topics.ts';
+import { adminCollector, outputTopic, type Replica, replicas, topics } from '../../schemas/topics.ts';
 import type { FoldConfig } from '../../schemas/types.ts';
 import {
   acceptedOnce,
@@ -15,6 +15,7 @@ import {
   type PartitionHistory,
   trimsOnlyAcknowledged,
 } from './checkers.ts';
+import { cutsOnlyAgreed, outputsAreCutBehind, snapshotCoversTheCut } from './cut-checkers.ts';
 import { collectorName, endFaults, strike } from './faults.ts';
 import { type Chance, ModelClock, type ProcessHandle } from './model-clock.ts';
 import { type Datagram, ModelExporter, simulatedAccounts } from './model-exporter.ts';
@@ -69,6 +70,10 @@ export class World {
   readonly trace: string[] = [];
   readonly counts: Record<string, number> = {};
   readonly foldConfig: FoldConfig;
+  /** Records of nars that are younger are not cut: the least that any judge is told. */
+  /** By partition: what both held before the snapshots of one were lost; a cut that was under way may still rest on it. */
+  readonly agreedOnce: number[] = [];
+  historyMs = Number.POSITIVE_INFINITY;
   wire = { lost: 0, repeated: 0, delayed: 0 };
   /** How well it must be known what was lost: see settled.ts. */
   knowledge: 'exact' | 'bound' | 'none' = 'exact';
@@ -93,6 +98,7 @@ export class World {
     this.histories = Array.from({ length: partitions }, (_, partition) => newHistory(new ReferenceFold(partition)));
     this.#committed = this.histories.map(() => 0);
     this.broker.onAppend = (topic, partition, record) => this.#onAppend(topic, partition, record);
+    this.broker.onCut = (topic, partition, from) => this.#onCut(topic, partition, from);
     this.clock.afterEvent = () => this.#readAggregates();
     this.#addCollectors(collectors);
     for (const replica of replicas) this.#add(aggregatorRole(this, replica));
@@ -278,7 +284,19 @@ export class World {
       this.#check('I3', acknowledgesTruly(this.histories[ack.partition]!, ack));
     } else if (topic.startsWith('aggregates.')) {
       this.#check('I5', outputsAgree(this.histories[partition]!, topic.slice('aggregates.'.length) as Replica, record));
+    } else if (topic.startsWith('snapshots.') && record.value === null) {
+      this.#check('I16', snapshotCoversTheCut(this.broker, partition));
     }
+  }
+
+  #onCut(topic: string, partition: number, from: number): void {
+    const { startOffset } = this.broker.partition(topic, partition);
+    this.note(`the head of ${topic}/${partition} is cut from ${from} to ${startOffset}`);
+    this.count(topic === topics.nars.name ? 'head of nars cut' : 'head of outputs cut');
+    const replica = replicas.find((one) => outputTopic(one).name === topic);
+    if (topic === topics.nars.name) this.#check('I16', cutsOnlyAgreed(this.broker, partition, this.historyMs, this.agreedOnce[partition] ?? 0));
+    else if (replica) this.#check('I18', outputsAreCutBehind(this.broker, this.histories[partition]!, replica, partition));
+    else this.violate('I16', `the head of ${topic}/${partition} is cut`);
   }
 
   /** What a consumer of aggregates gets, at once. */

@@ -439,3 +439,37 @@ test('a later start reads again what both have and what was compared, not all', 
   // Both have 5, which is in the second block of each.
   expect(scene.feed.positions()).toEqual({ a: 1, b: 1, aggregates: 5 });
 });
+
+describe('what is not needed any more', () => {
+  const compared = () => new Scene().elect('a').gets('a', 1, 4).gets('a', 5, 6).gets('b', 1, 6);
+
+  test('lies before the highest n that is emitted and that both have (G2)', () => {
+    const scene = compared();
+    expect(scene.feed.cuttable()).toBeNull();
+    scene.emits();
+    scene.readsBack(...history.slice(0, 6));
+    expect(scene.feed.cuttable()).toEqual({ n: 6, a: 1, b: 0 });
+  });
+
+  test('one that is behind keeps both', () => {
+    const scene = new Scene().elect('a').gets('b', 1, 2).gets('a', 1, 4).gets('a', 5, 6);
+    scene.emits();
+    scene.readsBack(...history.slice(0, 6));
+    expect(scene.feed.cuttable()).toEqual({ n: 2, a: 0, b: 0 });
+    scene.gets('b', 3, 5);
+    expect(scene.feed.cuttable()).toEqual({ n: 5, a: 1, b: 1 });
+  });
+
+  test('is not known to a feed that stands by, nor of a partition that is held', () => {
+    const scene = compared();
+    scene.emits();
+    scene.readsBack(...history.slice(0, 6)).gets('b', 5, 7, other);
+    expect(scene.phase).toBe('held');
+    expect(scene.feed.cuttable()).toBeNull();
+    const fenced = compared();
+    fenced.emits();
+    fenced.readsBack(...history.slice(0, 6)).feed.fail(true, fenced.nowMs);
+    expect(fenced.phase).toBe('standby');
+    expect(fenced.feed.cuttable()).toBeNull();
+  });
+});
