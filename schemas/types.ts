@@ -154,6 +154,14 @@ export interface Suspicion {
   since_ms: number;
 }
 
+export interface ExporterHolding {
+  /** Empty where it is not known. */
+  sampler_address: string;
+  observation_domain_id: number;
+  protocol: string;
+  nars: number;
+}
+
 export interface LocalCopy {
   /** redis or memory. */
   store: string;
@@ -174,6 +182,8 @@ export interface LocalCopy {
   decoded_flows: number;
   /** Decoded and not yet in the local copy. */
   pending_nars: number;
+  /** Whose nars they are, those of which most is held; the rest is of others. */
+  exporters: ExporterHolding[];
 }
 
 /** A service says how it is, several times a second. */

@@ -1,7 +1,7 @@
 /**
  * How far the heads of both output topics of a partition may be cut (DESIGN 3.6).
  *
- * I17. A place is noted where an n is emitted, stands in both topics, and was found equal in both and in aggregates; what comes before its block
+ * I18. A place is noted where an n is emitted, stands in both topics, and was found equal in both and in aggregates; what comes before its block
  * is needed by nobody: each replica reads or copies from there on, and the feed's tail is not before it. The block itself stays (G2).
  * A place is used when it has been known for the configured history, so that no more than a few places are kept.
  */

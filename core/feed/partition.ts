@@ -11,6 +11,7 @@
  * E2. (I6) The tail moves only by what is read back from aggregates: a client's success is not proof, and a second transaction waits for the first.
  * E3. (I5) Chains of A, B and aggregates are compared at equal n, before and after emitting; a difference holds the partition. A verdict ends that
  *     (I15): a quarantined replica is not read, not compared and not waited for, and its chains are forgotten.
+ *     (I17) Where aggregates has something of the wrong history, the verdict does not end it.
  * E4. After a start nothing is emitted that the other replica's topic could contradict: it is first read up to where it then ended.
  */
 import { otherReplica, type Replica, replicas } from '../../schemas/topics.ts';
@@ -219,7 +220,7 @@ export class FeedPartition {
     return { a: of(a), b: of(b), aggregates: tail.offset };
   }
 
-  /** The highest n of which the heads of both output topics are not needed any more, and where it is in them (I17); null where it is not known. */
+  /** The highest n of which the heads of both output topics are not needed any more, and where it is in them (I18); null where it is not known. */
   cuttable(): OutputPlace | null {
     if (this.#phase.name !== 'active') return null;
     const { a, b } = this.outputs;

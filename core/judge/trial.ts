@@ -13,6 +13,7 @@ import type { OutputBlock } from '../../schemas/types.ts';
 import { chainOf, chainText, type Digest, sameChain } from '../aggregate/chain.ts';
 import type { Fold, FoldRecord } from '../aggregate/fold.ts';
 import type { Position } from '../aggregate/read-back.ts';
+import type { Complaints } from './complaints.ts';
 
 /** The first output of a replica that is not the fold's. */
 export interface Finding {
@@ -184,14 +185,6 @@ export class Trial {
   }
 }
 
-/** What is complained of, and why a trial is held. */
-export interface Complaints {
-  /** The feed has found two histories. */
-  readonly held: boolean;
-  /** These replicas say that their own fold and their own output topic differ. */
-  readonly disputed: readonly Replica[];
-}
-
 /** A replica that is to be put into quarantine. */
 export interface Sentence {
   readonly replica: Replica;
@@ -231,7 +224,8 @@ function ofFinding(trial: Trial, replica: Replica): Sentence {
 
 function ofState(trial: Trial, replica: Replica, isAlone: boolean): Sentence {
   const n = trial.agreedN(replica);
-  const evidence = `all its outputs up to ${n} are those of the fresh fold of the log, and ${replica} says that it folds something else: its state is wrong`;
+  const said = `${replica} says that it folds something else`;
+  const evidence = `its outputs up to ${n} are those of the fresh fold of the log, and ${said}: its state is wrong`;
   return { replica, n, given: null, judged: Buffer.alloc(0), sound: isAlone ? otherReplica(replica) : null, isConfirmed: true, evidence };
 }
 

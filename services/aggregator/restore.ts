@@ -3,20 +3,27 @@
  * the log still has its beginning; and what of the outputs up to there stands in the own output topic. What is missing there is copied from the
  * other's, byte for byte, since a fold that begins behind it cannot compute it again (F7).
  */
-import type { Log, LogBounds } from '../../adapters/ports.ts';
+import { type Log, type LogBounds, LogFault } from '../../adapters/ports.ts';
 import { type Digest, sameChain } from '../../core/aggregate/chain.ts';
 import { Fold } from '../../core/aggregate/fold.ts';
 import { noPosition, type Position, ReadBack } from '../../core/aggregate/read-back.ts';
 import { outputBlockCodec, UndecodableRecord } from '../../schemas/codec.ts';
 import { otherReplica, outputTopic, type Replica, topics } from '../../schemas/topics.ts';
-import type { OutputBlock } from '../../schemas/types.ts';
+import type { OutputBlock, Verdict } from '../../schemas/types.ts';
 import { recordAt, recordsBetween } from '../log-records.ts';
 import { readSnapshots, type Snapshot, type SnapshotMarks, type SnapshotsRead } from '../snapshots.ts';
+
+/** What was judged of this replica and of the other, in one partition; null where nothing was. */
+export interface Standing {
+  readonly own: Verdict | null;
+  readonly other: Verdict | null;
+}
 
 export interface RestoreParts {
   readonly log: Log;
   readonly digest: Digest;
   readonly replica: Replica;
+  readonly standing: Standing;
   readonly nowMs: () => number;
 }
 
@@ -75,6 +82,12 @@ async function choose(
   const [newest] = own.whole;
   if (newest) await requireContinuation(parts.log, parts.digest, newest);
   if (newest && newest.offset >= bounds.startOffset) return { snapshot: newest, isOwn: true };
+  // I15.
+  if (parts.standing.other?.state === 'quarantined') {
+    if (bounds.startOffset === 0) return null;
+    const name = otherReplica(parts.replica);
+    throw new LogFault('unavailable', `it has no snapshot of its own that will do, and takes none of ${name} before ${name} is repaired`);
+  }
   const others = await readSnapshots(parts.log, parts.digest, otherReplica(parts.replica), partition, topicId);
   const [other] = others.whole;
   if (other && other.offset >= bounds.startOffset) {
@@ -98,7 +111,7 @@ export const replacedRemedy =
   'Restore the former topic; or, to begin anew, remove the output topics, the snapshots and the ledger as well and run "flowledger topics"';
 
 /** 3.8: the log must still have what the snapshot was folded from, as far as its head was not cut (G6). */
-async function requireContinuation(log: Log, digest: Digest, snapshot: Snapshot): Promise<void> {
+export async function requireContinuation(log: Log, digest: Digest, snapshot: Snapshot): Promise<void> {
   const { partition, offset } = snapshot;
   // Asked after the snapshot was read: the other replica may have folded, and written it, meanwhile.
   const bounds = await log.bounds(topics.nars.name, partition);
@@ -134,7 +147,7 @@ async function readOwnOutputs(
   folded: Position,
   isOwn: boolean,
 ): Promise<{ readBack: ReadBack; outputsOffset: number }> {
-  const { log, replica, nowMs } = parts;
+  const { log, replica, nowMs, standing } = parts;
   const { name: topic } = outputTopic(replica);
   const { startOffset, endOffset } = await log.bounds(topic, partition);
   const hint = isOwn ? await log.committedOffset(groupOf(replica), topic, partition) : -1;
@@ -142,18 +155,21 @@ async function readOwnOutputs(
   const { n, chain } = folded;
   const position = { n, chain };
   const readBack = new ReadBack(partition, isHinted ? position : startOffset > 0 ? null : noPosition, position);
+  readBack.isRepaired = standing.own?.state === 'repaired';
   for await (const { value } of recordsBetween(log, topic, partition, isHinted ? hint : startOffset, endOffset)) readBack.take(value, nowMs());
   return { readBack, outputsOffset: endOffset };
 }
 
 function endsWith(record: { readonly value: Uint8Array | null } | undefined, { n, chain }: Position): boolean {
-  const last = record && decode(record.value)?.outputs.at(-1);
+  const last = record && decodeBlock(record.value)?.outputs.at(-1);
   return last !== undefined && last !== null && last.n === n && sameChain(last.chain, chain);
 }
 
-function decode(value: Uint8Array | null): OutputBlock | null {
+/** Null for what is none, or is of another partition where one is named. @throws UnknownSchema */
+export function decodeBlock(value: Uint8Array | null, partition?: number): OutputBlock | null {
   try {
-    return value && outputBlockCodec.decode(value);
+    const block = value && outputBlockCodec.decode(value);
+    return block && (partition === undefined || block.partition === partition) ? block : null;
   } catch (error) {
     if (error instanceof UndecodableRecord) return null;
     throw error;
@@ -161,11 +177,11 @@ function decode(value: Uint8Array | null): OutputBlock | null {
 }
 
 /** They are written, and read back, like the fold's own. */
-async function copyOutputs({ log, replica }: RestoreParts, partition: number, snapshot: Snapshot, readBack: ReadBack): Promise<void> {
+async function copyOutputs({ log, replica, standing }: RestoreParts, partition: number, snapshot: Snapshot, readBack: ReadBack): Promise<void> {
   const { name: topic } = outputTopic(otherReplica(replica));
   const { startOffset, endOffset } = await log.bounds(topic, partition);
   for await (const { value } of recordsBetween(log, topic, partition, startOffset, endOffset)) {
-    readBack.copy(value);
+    readBack.copy(value, standing.other?.state === 'repaired');
     if (readBack.knownN >= snapshot.n) return;
   }
   throw new PartitionEnded(

@@ -36,6 +36,7 @@ export interface PartitionCounters {
   acks: number;
   faults: number;
   restores: number;
+  quarantines: number;
 }
 
 /** Folding waits when so much is written and not read back. */
@@ -47,6 +48,19 @@ const retryMs = 250;
 const commitIntervalMs = 1_000;
 /** Where the end of the log is read, to tell the lag, when it has been out of reach for this long. */
 const probeAfterMs = 1_000;
+
+/**
+ * What a replica that repairs itself has to do before it is one again (I15). Until then it writes outputs, and neither snapshots nor Acks.
+ * Written, read back and read again by everybody, its verdict ends it.
+ */
+export interface Probation {
+  /** Outputs must be read back up to here: the first that was wrong is right again, so that nothing written late can take its place. */
+  readonly untilN: number;
+  /** In the own output topic, of the first record of the repair; -1 while there is none. */
+  begins: number;
+  /** Cuts off all that lies before it, and writes the verdict. */
+  readonly end: (begins: number) => Promise<void>;
+}
 
 interface Checkpoint {
   readonly offset: number;
@@ -96,8 +110,9 @@ export class Running {
   #endAppendedMs = 0;
   #probing = false;
   #isAbandoned = false;
+  #probation: Probation | null;
 
-  constructor(parts: AggregatorParts, writer: LogWriter, counters: PartitionCounters, restored: Restored) {
+  constructor(parts: AggregatorParts, writer: LogWriter, counters: PartitionCounters, restored: Restored, probation: Probation | null = null) {
     this.#parts = parts;
     this.#writer = writer;
     this.#counters = counters;
@@ -111,6 +126,17 @@ export class Running {
     this.#last = { digest: restored.recordDigest };
     this.#snapshotOffset = restored.snapshotOffset;
     this.#foldedMs = parts.clock.now();
+    this.#probation = probation;
+  }
+
+  get isOnProbation(): boolean {
+    return this.#probation !== null;
+  }
+
+  /** Everybody knows that it is repaired. */
+  acquit(): void {
+    this.#probation = null;
+    this.readBack.isRepaired = true;
   }
 
   get queued(): number {
@@ -166,7 +192,7 @@ export class Running {
       this.#counters.outputs += block.outputs.length;
       this.readBack.add(block);
     }
-    if (step.snapshotDue && !this.#due) this.#plan();
+    if (step.snapshotDue && !this.#due && !this.#probation) this.#plan();
   }
 
   /** Records of the own output topic, in their order. @throws NotDeterministic, UnknownSchema */
@@ -175,6 +201,7 @@ export class Running {
       const before = this.readBack.n;
       this.readBack.take(value, this.#parts.clock.now());
       if (this.readBack.n === before) continue;
+      if (this.#probation?.begins === -1) this.#probation.begins = offset;
       this.#tailEndOffset = offset + 1;
       if (this.#due && this.readBack.n === this.#due.n) this.#dueEndOffset = this.#tailEndOffset;
     }
@@ -216,8 +243,8 @@ export class Running {
       }
     }
     if (!this.#settling && now >= this.#settleFromMs) {
-      this.#prepare(now);
-      if (this.#isSnapshotReady() || this.#isCheckpointReady()) {
+      if (!this.#probation) this.#prepare(now);
+      if (this.#isProbationOver() || this.#isSnapshotReady() || this.#isCheckpointReady()) {
         this.#settling = true;
         this.#settle()
           .catch(onFailure)
@@ -226,6 +253,10 @@ export class Running {
           });
       }
     }
+  }
+
+  #isProbationOver(): boolean {
+    return this.#probation !== null && this.#probation.begins >= 0 && this.readBack.n >= this.#probation.untilN;
   }
 
   async #write(): Promise<void> {
@@ -293,6 +324,7 @@ export class Running {
 
   async #settle(): Promise<void> {
     try {
+      if (this.#probation) await this.#endProbation(this.#probation);
       const due = this.#due;
       if (due && this.#isSnapshotReady()) await this.#writeSnapshot(due);
       const checkpoint = this.#checkpoint;
@@ -300,9 +332,18 @@ export class Running {
     } catch (error) {
       if (!(error instanceof LogFault)) throw error;
       this.#counters.faults++;
-      this.#parts.logger.warn({ partition: this.fold.partition, fault: error.message }, 'snapshot or acknowledgment not written, to be tried again');
+      this.#parts.logger.warn(
+        { partition: this.fold.partition, fault: error.message },
+        'snapshot, acknowledgment or verdict not written, to be tried again',
+      );
       this.#settleFromMs = this.#parts.clock.now() + retryMs;
     }
+  }
+
+  /** Said again until it is read back. */
+  async #endProbation(probation: Probation): Promise<void> {
+    await probation.end(probation.begins);
+    this.#settleFromMs = this.#parts.clock.now() + rewriteAfterMs;
   }
 
   async #writeSnapshot(snapshot: Snapshot): Promise<void> {

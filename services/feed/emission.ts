@@ -105,7 +105,7 @@ export class Emission {
     }
   }
 
-  /** What is emitted and compared is needed by nobody (I17). @throws LogFault, after which it is tried again */
+  /** What is emitted and compared is needed by nobody (I18). @throws LogFault, after which it is tried again */
   async cutHeads(): Promise<void> {
     const { log, clock } = this.#parts;
     const number = this.partition.partition;

@@ -67,6 +67,18 @@ function byReplica(metrics: Metrics, feed: Feed): void {
     labels,
     each((one, replica) => one.outputs[replica].repeated),
   );
+  metrics.gauge(
+    'flowledger_feed_quarantined',
+    '1 where the replica is in quarantine, so that it is neither read nor compared, else 0',
+    labels,
+    each((one, replica) => Number(one.quarantine(replica) !== null)),
+  );
+  metrics.counter(
+    'flowledger_feed_foreign_blocks_total',
+    'Output blocks of the history that the replica told before it was repaired; dropped',
+    labels,
+    each((one, replica) => one.outputs[replica].foreign),
+  );
   metrics.counter(
     'flowledger_feed_invalid_blocks_total',
     'Output blocks whose content does not give their chain, or is not of their partition; taken as missing',

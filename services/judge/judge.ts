@@ -1,5 +1,5 @@
 /**
- * The judge: looks at what both replicas have written, and says what they agree on.
+ * The judge: looks at what both replicas have written, says what they agree on, and, where they differ, which of them is wrong.
  * Several may run: whatever one of them writes or cuts, each of the others could have.
  */
 
@@ -14,6 +14,7 @@ import type { Health } from '../../schemas/types.ts';
 import { AgreementLog } from '../agreement-log.ts';
 import type { JudgeConfig } from './config.ts';
 import { HeadKeeper } from './head-keeper.ts';
+import { Judging } from './judging.ts';
 
 /** Disks fill slowly, and every broker is asked. */
 const disksIntervalMs = 60_000;
@@ -33,6 +34,7 @@ export class Judge {
   /** Turns that a fault of the log broke off; the next one begins anew. */
   faults = 0;
   readonly disks = new DiskGrowth();
+  readonly judging: Judging;
   readonly #parts: JudgeParts;
   readonly #incarnation: string;
   readonly #startedMs: number;
@@ -50,6 +52,7 @@ export class Judge {
     this.#startedMs = parts.clock.now();
     this.#writer = parts.log.writer();
     this.#agreements = new AgreementLog(parts.log);
+    this.judging = new Judging({ ...parts, id: parts.settings.id });
   }
 
   /** One for each partition of nars; empty before the broker was reached. */
@@ -61,7 +64,7 @@ export class Judge {
     const reasons: string[] = [];
     if (this.#stopping) reasons.push('stopping');
     else if (this.#problem) reasons.push(this.#problem);
-    return { ready: reasons.length === 0, reasons: [...reasons, ...this.#alarms()] };
+    return { ready: reasons.length === 0, reasons: [...reasons, ...this.judging.reasons, ...this.#alarms()] };
   }
 
   #alarms(): string[] {
@@ -75,11 +78,14 @@ export class Judge {
     const failed = new AbortController();
     const stop = AbortSignal.any([signal, failed.signal]);
     const telling = this.#tellHealth(stop);
+    const judging = this.judging.run(stop).finally(() => failed.abort());
     try {
       await this.#work(stop);
+      await judging;
     } finally {
       failed.abort();
       this.#stopping = true;
+      await judging.catch(() => undefined);
       await telling;
       await this.#writeHealth();
       await this.#writer.close();

@@ -11,6 +11,22 @@ export function judgeMetrics(metrics: Metrics, judge: Judge, clock: Clock): void
   metrics.counter('flowledger_judge_faults_total', 'Turns that a fault of the log broke off; the next one begins anew', [], () => [
     [{}, judge.faults],
   ]);
+  const { judging } = judge;
+  metrics.counter('flowledger_judge_trials_total', 'Fresh folds of the log that were held against both replicas, by outcome', ['outcome'], () =>
+    Object.entries(judging.outcomes).map(([outcome, count]) => [{ outcome }, count] as const),
+  );
+  metrics.gauge('flowledger_judge_trial_remaining_records', 'Records of nars that the trial under way may still fold', ['partition'], () =>
+    judging.progress ? [[{ partition: judging.progress.partition }, judging.progress.endOffset - judging.progress.nextOffset] as const] : [],
+  );
+  metrics.gauge('flowledger_judge_quarantined', '1 while the replica is in quarantine, 0 once it is repaired', ['partition', 'replica'], () =>
+    judging.verdicts.standing().map(({ partition, replica, state }) => [{ partition, replica }, Number(state === 'quarantined')] as const),
+  );
+  metrics.gauge('flowledger_judge_verdict_epoch', 'Epoch of the last verdict on the replica', ['partition', 'replica'], () =>
+    judging.verdicts.standing().map(({ partition, replica, epoch }) => [{ partition, replica }, epoch] as const),
+  );
+  metrics.counter('flowledger_judge_undecodable_total', 'Records of verdicts and health that no schema can decode', [], () => [
+    [{}, judging.undecodable],
+  ]);
   metrics.gauge(
     'flowledger_judge_agreed_offset',
     'Next offset of nars behind the newest snapshot that both replicas agree on; 0 before the first',

@@ -60,6 +60,12 @@ describe('claims', () => {
       await stack.kill('aggregator-b');
       const { flows } = await send(20_000);
       await eventually(copy, (held) => (held?.unacknowledged_b_nars ?? 0) >= flows && held?.unacknowledged_a_nars === 0);
+      const during = JSON.parse((await stack.command('audit', '--json')).stdout);
+      const buffered = during.exporters.map((exporter: { buffered_flows: number }) => exporter.buffered_flows);
+      expect(buffered).toHaveLength(2);
+      expect(Math.min(...buffered)).toBeGreaterThan(flows / 3);
+      expect(during.totals.buffered_flows).toBe(buffered[0] + buffered[1] + during.totals.buffered_unnamed_flows);
+      expect(during.totals.buffered_unnamed_flows).toBe(0);
       await stack.startService('aggregator-b');
       await eventually(copy, (held) => held?.nars === 0, minute);
       const result = await audit();

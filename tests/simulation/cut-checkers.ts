@@ -1,4 +1,4 @@
-/** I16 and I17, looked at whenever the head of a log is cut or a snapshot is deleted. Each function returns what is wrong, or nothing. */
+/** I16 and I18, looked at whenever the head of a log is cut or a snapshot is deleted. Each function returns what is wrong, or nothing. */
 import { createHash } from 'node:crypto';
 import { outputBlockCodec, snapshotChunkCodec } from '../../schemas/codec.ts';
 import { outputTopic, type Replica, replicas, snapshotTopic, topics } from '../../schemas/topics.ts';
@@ -56,7 +56,7 @@ export function snapshotCoversTheCut(broker: ModelBroker, partition: number): st
   return newest < startOffset ? `nars/${partition} begins at ${startOffset}, and the newest snapshot is at ${newest}` : null;
 }
 
-/** I17. A reader that begins at the head gets an n that is emitted and that both have written, and from there on all that was there. */
+/** I18. A reader that begins at the head gets an n that is emitted and that both have written, and from there on all that was there. */
 export function outputsAreCutBehind(broker: ModelBroker, history: PartitionHistory, replica: Replica, partition: number): string | null {
   const { entries, startOffset } = broker.partition(outputTopic(replica).name, partition);
   const written = Math.min(...replicas.map((one) => history.views[one].outputs.length));

@@ -36,6 +36,12 @@ export class Supervised {
     return this.#running.at(-1)?.process ?? null;
   }
 
+  /** One process runs, and nobody has told it to stop. */
+  get isSteady(): boolean {
+    const [only, another] = this.#running;
+    return only !== undefined && another === undefined && only.process.state === 'running' && !only.stop.signal.aborted;
+  }
+
   get processes(): readonly ProcessHandle[] {
     return this.#running.map(({ process }) => process);
   }

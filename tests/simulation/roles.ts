@@ -10,6 +10,7 @@ import { collectorConfig } from '../../services/collector/config.ts';
 import { Feed } from '../../services/feed/feed.ts';
 import { Judge } from '../../services/judge/judge.ts';
 import { Watchdog } from '../../services/watchdog/watchdog.ts';
+import { collectorName } from './faults.ts';
 import type { ProcessHandle } from './model-clock.ts';
 import type { Role } from './processes.ts';
 import type { World } from './world.ts';
@@ -28,11 +29,12 @@ function partsOf(world: World, process: ProcessHandle) {
 }
 
 export function collectorRole(world: World, index: number): Role {
-  const name = `c${index + 1}`;
+  const name = collectorName(index);
   const { chance } = world;
   const tight = chance.happens(0.25) ? { store_max: 80_000, store_reserve: 15_000, memory_max: 60_000 } : {};
   const transfer_gate = chance.happens(0.3) ? ('aggregator' as const) : ('broker' as const);
-  const config = { ...collectorConfig.parse({}), name, batch_nars_max: chance.pick([7, 1_000]), transfer_gate, ...tight };
+  const pace = { flush_interval: chance.pick([100, 250]), health_interval: 1_000 };
+  const config = { ...collectorConfig.parse({}), name, batch_nars_max: chance.pick([7, 1_000]), transfer_gate, ...pace, ...tight };
   const skewMs = chance.happens(0.3) ? chance.integer(-8_000, 8_000) : 0;
   return {
     kind: 'collector',
@@ -49,7 +51,7 @@ export function collectorRole(world: World, index: number): Role {
 }
 
 export function watchdogRole(world: World, index: number): Role {
-  const settings = { id: `watchdog-${index}`, silent_after: 1_000, stalled_after: 10_000, suspicion_quorum: 1 };
+  const settings = { id: `watchdog-${index}`, silent_after: 1_200, stalled_after: 10_000, suspicion_quorum: 1 };
   return {
     kind: 'watchdog',
     name: settings.id,
@@ -62,10 +64,10 @@ export function feedRole(world: World, index: number): Role {
     id: `feed-${index}`,
     emit: world.chance.happens(0.2) ? ('agreed' as const) : ('elected' as const),
     agree_within: 5_000,
-    history: world.chance.pick([0, 10_000]),
+    history: world.chance.pick([0, 3_000]),
     transaction_outputs_max: world.chance.pick([3, 50, 2_000]),
     standby_after: 3_000,
-    health_interval: 250,
+    health_interval: 500,
   };
   return {
     kind: 'feed',
@@ -76,7 +78,7 @@ export function feedRole(world: World, index: number): Role {
 
 export function judgeRole(world: World, index: number): Role {
   const interval = world.chance.pick([500, 5_000]);
-  const history = world.chance.pick([0, 20_000]);
+  const history = world.chance.pick([0, 4_000]);
   world.historyMs = Math.min(world.historyMs, history);
   const settings = {
     id: `judge-${index}`,
@@ -102,7 +104,8 @@ export function accountingRole(world: World): Role {
 }
 
 export function aggregatorRole(world: World, replica: Replica): Role {
-  const settings = { ack_interval: 100, ack_repeat: 1_000, snapshot_idle: world.chance.pick([1_000, 30_000]), health_interval: 200 };
+  const snapshot_idle = world.chance.pick([1_000, 30_000]);
+  const settings = { ack_interval: world.chance.pick([100, 250]), ack_repeat: 1_000, snapshot_idle, health_interval: 400 };
   return {
     kind: 'aggregator',
     name: replica,

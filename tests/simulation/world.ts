@@ -16,7 +16,7 @@ import {
   trimsOnlyAcknowledged,
 } from './checkers.ts';
 import { cutsOnlyAgreed, outputsAreCutBehind, snapshotCoversTheCut } from './cut-checkers.ts';
-import { endFaults, scheduleFaults } from './faults.ts';
+import { collectorName, endFaults, strike } from './faults.ts';
 import { type Chance, ModelClock, type ProcessHandle } from './model-clock.ts';
 import { type Datagram, ModelExporter, simulatedAccounts } from './model-exporter.ts';
 import { ModelBroker } from './model-log.ts';
@@ -24,12 +24,15 @@ import { ModelStoreServer } from './model-store.ts';
 import { Supervised } from './processes.ts';
 import { ReferenceFold } from './reference.ts';
 import { accountingRole, aggregatorRole, collectorRole, feedRole, judgeRole, watchdogRole } from './roles.ts';
+import { drawScenario, isPossible, type Scenario } from './scenario.ts';
 import { settled } from './settled.ts';
 
 export interface WorldOptions {
   readonly seed: number;
-  /** Virtual ms with faults; settling comes on top. */
+  /** Virtual ms with faults, instead of what the seed says; settling comes on top. */
   readonly faultyMs?: number;
+  /** Instead of what the seed says. */
+  readonly scenario?: Scenario;
   /** Keeps every line of the trace, not only its digest. */
   readonly keepTrace?: boolean;
   /** Called once everything is built, before anything runs. */
@@ -51,6 +54,8 @@ export interface Outcome {
 }
 
 const settleWithinMs = 3 * 60_000;
+/** How often it is looked whether everything has settled. */
+const settleStepMs = 1_000;
 
 export class World {
   readonly clock: ModelClock;
@@ -72,18 +77,22 @@ export class World {
   wire = { lost: 0, repeated: 0, delayed: 0 };
   /** How well it must be known what was lost: see settled.ts. */
   knowledge: 'exact' | 'bound' | 'none' = 'exact';
-  #exporting = true;
+  /** All is well: an exporter that is heard now may stop, since what it sent before is told by its sequence. */
+  #isEnding = false;
+  readonly #unheard = new Set<ModelExporter>();
   /** Where each collector's current process takes datagrams; null while there is none. */
   readonly ingest: (((datagram: Datagram) => void) | null)[] = [];
   readonly #options: WorldOptions;
+  readonly #scenario: Scenario;
   readonly #digest = createHash('sha256');
   readonly #committed: number[];
 
   constructor(options: WorldOptions) {
     this.#options = options;
-    this.clock = new ModelClock(options.seed);
+    this.#scenario = options.scenario ?? drawScenario(options.seed, options.faultyMs);
+    this.clock = new ModelClock(this.#scenario.seed);
     this.chance = this.clock.chance.fork();
-    const partitions = this.chance.integer(1, 3);
+    const { partitions, collectors, watchdogs, feeds, judges } = this.#scenario.parts;
     this.broker = new ModelBroker(this.clock, partitions);
     this.foldConfig = foldConfigOf(partitions, this.chance);
     this.histories = Array.from({ length: partitions }, (_, partition) => newHistory(new ReferenceFold(partition)));
@@ -91,30 +100,27 @@ export class World {
     this.broker.onAppend = (topic, partition, record) => this.#onAppend(topic, partition, record);
     this.broker.onCut = (topic, partition, from) => this.#onCut(topic, partition, from);
     this.clock.afterEvent = () => this.#readAggregates();
-    this.#addCollectors(this.chance.integer(1, 2));
+    this.#addCollectors(collectors);
     for (const replica of replicas) this.#add(aggregatorRole(this, replica));
-    this.#add(watchdogRole(this, 1));
-    if (this.chance.happens(0.3)) this.#add(watchdogRole(this, 2));
-    this.#add(feedRole(this, 1));
-    if (this.chance.happens(0.3)) this.#add(feedRole(this, 2));
-    this.#add(judgeRole(this, 1));
-    if (this.chance.happens(0.3)) this.#add(judgeRole(this, 2));
+    for (let index = 1; index <= watchdogs; index++) this.#add(watchdogRole(this, index));
+    for (let index = 1; index <= feeds; index++) this.#add(feedRole(this, index));
+    for (let index = 1; index <= judges; index++) this.#add(judgeRole(this, index));
     this.#add(accountingRole(this));
     options.prepare?.(this);
   }
 
   async run(): Promise<Outcome> {
     const start = this.clock.now();
-    const faultyUntil = start + (this.#options.faultyMs ?? this.chance.integer(60_000, 180_000));
+    const { strikes, parts, faultyMs, quietMs } = this.#scenario;
     this.#writeBase();
-    for (const supervised of this.supervised) this.clock.after(this.chance.integer(0, 2_000), () => supervised.start());
+    for (const supervised of this.supervised) this.clock.after(this.chance.integer(0, 500), () => supervised.start());
     for (const [index, exporter] of this.exporters.entries()) this.#export(exporter, index % this.stores.length);
-    scheduleFaults(this, this.chance.fork(), faultyUntil);
+    for (const one of strikes) if (isPossible(one, parts)) this.clock.after(one.atMs, () => strike(this, one));
     const failed = () => this.violations.length > 0;
-    await this.clock.runUntil(failed, faultyUntil);
+    await this.clock.runUntil(failed, start + faultyMs);
     endFaults(this, this.chance);
-    await this.clock.runUntil(failed, this.clock.now() + 45_000);
-    this.#exporting = false;
+    await this.clock.runUntil(failed, this.clock.now() + quietMs);
+    this.#isEnding = true;
     await this.#settle();
     for (const supervised of this.supervised) supervised.end();
     this.ledger.close();
@@ -124,8 +130,8 @@ export class World {
   async #settle(): Promise<void> {
     const limit = this.clock.now() + settleWithinMs;
     while (this.violations.length === 0) {
-      await this.clock.runUntil(() => this.violations.length > 0, this.clock.now() + 5_000);
-      const missing = settled(this);
+      await this.clock.runUntil(() => this.violations.length > 0, this.clock.now() + settleStepMs);
+      const missing = this.#unheard.size > 0 ? ['an exporter is not heard any more'] : settled(this);
       if (missing.length === 0) return;
       if (this.clock.now() < limit) continue;
       for (const text of missing) this.violate('I14', text);
@@ -137,7 +143,7 @@ export class World {
       for (const [name, count] of Object.entries(counts)) this.counts[name] = (this.counts[name] ?? 0) + count;
     }
     return {
-      seed: this.#options.seed,
+      seed: this.#scenario.seed,
       violations: this.violations,
       digest: this.#digest.digest('hex'),
       trace: this.trace,
@@ -176,6 +182,17 @@ export class World {
     return new Date(this.clock.now()).toISOString().slice(11, 23);
   }
 
+  /** The part of that name. */
+  part(name: string): Supervised {
+    const found = this.supervised.find(({ role }) => role.name === name);
+    if (!found) throw new Error(`there is no part ${name}`);
+    return found;
+  }
+
+  store(collector: number): ModelStoreServer {
+    return this.stores[collector]!;
+  }
+
   onlyBound(): void {
     if (this.knowledge === 'exact') this.knowledge = 'bound';
   }
@@ -209,8 +226,8 @@ export class World {
       this.ingest.push(null);
       this.#add(collectorRole(this, index));
     }
-    const exporters = this.chance.integer(count, 4);
-    for (let index = 1; index <= exporters; index++) this.exporters.push(new ModelExporter(index, this.chance.fork(), this.clock.now()));
+    for (let index = 1; index <= this.#scenario.parts.exporters; index++)
+      this.exporters.push(new ModelExporter(index, this.chance.fork(), this.clock.now()));
   }
 
   /** As the administration command does it. */
@@ -237,12 +254,13 @@ export class World {
 
   #export(exporter: ModelExporter, collector: number): void {
     const chance = this.chance.fork();
+    this.#unheard.add(exporter);
     const send = () => {
-      if (!this.#exporting) return;
+      if (this.#isEnding && this.part(collectorName(collector)).isSteady) this.#unheard.delete(exporter);
       this.#carry(exporter.export(this.clock.now()), collector, chance);
-      this.clock.after(chance.integer(50, 1_500), send);
+      if (this.#unheard.has(exporter)) this.clock.after(chance.integer(50, 1_500), send);
     };
-    this.clock.after(chance.integer(2_500, 5_000), send);
+    this.clock.after(chance.integer(500, 2_000), send);
   }
 
   /** The network: a datagram reaches the process that listens when it is sent, or nobody. */
@@ -277,7 +295,7 @@ export class World {
     this.count(topic === topics.nars.name ? 'head of nars cut' : 'head of outputs cut');
     const replica = replicas.find((one) => outputTopic(one).name === topic);
     if (topic === topics.nars.name) this.#check('I16', cutsOnlyAgreed(this.broker, partition, this.historyMs, this.agreedOnce[partition] ?? 0));
-    else if (replica) this.#check('I17', outputsAreCutBehind(this.broker, this.histories[partition]!, replica, partition));
+    else if (replica) this.#check('I18', outputsAreCutBehind(this.broker, this.histories[partition]!, replica, partition));
     else this.violate('I16', `the head of ${topic}/${partition} is cut`);
   }
 
@@ -311,9 +329,9 @@ function foldConfigOf(partitions: number, chance: Chance): FoldConfig {
     version: 1,
     fold_version: 1,
     partitions,
-    window_ms: chance.pick([5_000, 10_000]),
-    lateness_ms: chance.pick([0, 2_000, 5_000]),
-    live_within_ms: chance.pick([5_000, 15_000]),
+    window_ms: chance.pick([2_000, 5_000]),
+    lateness_ms: chance.pick([0, 500, 2_000]),
+    live_within_ms: chance.pick([2_000, 5_000, 15_000]),
     past_ms_max: 3_600_000,
     future_ms_max: 60_000,
     snapshot_every: chance.pick([20, 100, 500]),

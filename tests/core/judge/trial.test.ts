@@ -2,7 +2,8 @@ import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { sha256 } from '../../../adapters/digest.ts';
 import { Fold } from '../../../core/aggregate/fold.ts';
-import { type Complaints, sentences, Trial } from '../../../core/judge/trial.ts';
+import type { Complaints } from '../../../core/judge/complaints.ts';
+import { sentences, Trial } from '../../../core/judge/trial.ts';
 import { foldStateCodec } from '../../../schemas/codec.ts';
 import type { Replica } from '../../../schemas/topics.ts';
 import type { NarBatch, OutputBlock } from '../../../schemas/types.ts';
@@ -71,7 +72,7 @@ function judge(topics: Record<Replica, readonly OutputBlock[]>, begins = 0, toOf
   return trial;
 }
 
-const quiet: Complaints = { held: true, disputed: [] };
+const quiet: Complaints = { held: true, disputed: [], barred: [], words: [] };
 
 describe('a trial', () => {
   test('finds the first output of the replica whose state was flipped', () => {
@@ -121,7 +122,7 @@ describe('a trial', () => {
 
   test('judges a state that is wrong behind outputs that are right', () => {
     const trial = judge({ a: sound.blocks, b: sound.blocks });
-    expect(sentences(trial, { held: false, disputed: ['b'] })).toMatchObject([{ replica: 'b', n: trial.n, given: null, sound: 'a' }]);
+    expect(sentences(trial, { ...quiet, held: false, disputed: ['b'] })).toMatchObject([{ replica: 'b', n: trial.n, given: null, sound: 'a' }]);
   });
 
   test('reads a topic that begins with a later output, its head being cut', () => {
@@ -145,7 +146,7 @@ describe('a trial', () => {
     const trial = judge({ a: sound.blocks, b: [...sound.blocks, ...late] });
     expect(trial.finding('b')).toBeNull();
     expect(trial.foreign('b')).not.toBeNull();
-    expect(sentences(trial, { held: false, disputed: [] })).toEqual([]);
+    expect(sentences(trial, { ...quiet, held: false })).toEqual([]);
     expect(sentences(trial, quiet)).toMatchObject([{ replica: 'b', sound: 'a' }]);
     // A replica that is wrong in order is meant first.
     expect(sentences(judge({ a: wrong.blocks, b: [...sound.blocks, ...late] }), quiet)).toMatchObject([{ replica: 'a' }]);
