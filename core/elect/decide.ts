@@ -53,7 +53,7 @@ const restMemoryMs = 600_000;
 const restMaxMs = 300_000;
 /** After a suspicion the acknowledgments of the new leader must have had time to come. */
 const softRestMs = 5_000;
-/** Silence and a stop are facts, so the first of them are answered at once; of a replica that blinks for longer, each blink costs the feed a moment. */
+/** Silence and a stop are facts, so the first of them are answered at once; a replica that blinks for longer costs a moment each time. */
 const hardRestMs = 1_000;
 const hardElectionsFree = 4;
 /** Longer than that nobody waits for one that is known to be dead. */

@@ -20,7 +20,7 @@ const healthIntervalMs = 250;
 const retryMs = 250;
 /** An election that is not read back by then was not written, whatever the client said. */
 const readBackWithinMs = 1_000;
-/** A broker that has nothing new says so within 250 ms. Whoever gets no answer for longer is deaf, because the broker hangs or this process sleeps. */
+/** A broker with nothing new says so within 250 ms. Whoever gets no answer for longer is deaf: the broker hangs, or this process sleeps. */
 const answerWithinMs = 500;
 
 export type WatchdogSettings = Pick<WatchdogConfig, 'id' | 'silent_after' | 'stalled_after' | 'suspicion_quorum'>;
