@@ -77,8 +77,11 @@ export class Windows {
     this.#formerLate = late.filter((window) => !isPresent(window));
   }
 
-  /** Adds the flows of a batch. Every nar.exporter is an index into reports. @returns what was not taken, by exporter */
-  add(nars: readonly Nar[], reports: readonly ExporterReport[], settings: Settings): Rejected[] {
+  /**
+   * Adds the flows of a batch, which were received at most at its append time: a collector's clock that is ahead would put them into windows that close
+   * in hours. Every nar.exporter is an index into reports. @returns what was not taken, by exporter
+   */
+  add(nars: readonly Nar[], reports: readonly ExporterReport[], settings: Settings, appendedMs: number): Rejected[] {
     const { config, keys, scaled } = settings;
     const { past_ms_max: pastMs, future_ms_max: futureMs, spread } = config;
     const exporters = reports.map((report): BatchExporter => ({ key: exporterKey(report), report, window: null, totals: null, rejected: null }));
@@ -86,7 +89,7 @@ export class Windows {
     for (const nar of nars) {
       const exporter = exporters[nar.exporter] as BatchExporter;
       const group = keys.groupOf(nar, exporter.report);
-      const receivedMs = nar.time_received_ms;
+      const receivedMs = Math.min(nar.time_received_ms, appendedMs);
       let endMs = nar.time_flow_end_ms;
       const inBounds = endMs >= receivedMs - pastMs && endMs <= receivedMs + futureMs;
       if (!inBounds) endMs = endMs < receivedMs ? receivedMs - pastMs : receivedMs + futureMs;

@@ -106,10 +106,10 @@ export const clockCells: readonly Cell[] = [
   ),
   jumpCell(
     'clock-collector-ahead',
-    "a collector's clock jumps ahead by 40 s",
+    "a collector's clock jumps ahead by two hours",
     () => 'collector-1',
     () => 'collector/collector-1',
-    40,
+    2 * hour,
   ),
   jumpCell(
     'clock-elected-behind',
