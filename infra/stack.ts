@@ -274,7 +274,7 @@ export class Stack {
 
   /** Resolves when the service says that it does its work. @throws Error with its last words */
   async ready(name: string): Promise<void> {
-    const url = `http://127.0.0.1:${this.#service(name).httpPort}/readyz`;
+    const url = `${this.url(name)}/readyz`;
     let last = 'no answer';
     for (const end = Date.now() + readyWithinMs; Date.now() < end; await delay(50)) {
       try {
@@ -288,9 +288,14 @@ export class Stack {
     throw new Error(`${name} is not ready (${last}); the end of its log:\n${lastLines(this.logFile(name), 15)}`);
   }
 
+  /** Where a service answers over HTTP. */
+  url(name: string): string {
+    return `http://127.0.0.1:${this.#service(name).httpPort}`;
+  }
+
   /** The service's metrics: the sum over all labels of each name. */
   async metrics(name: string): Promise<Map<string, number>> {
-    const text = await (await fetch(`http://127.0.0.1:${this.#service(name).httpPort}/metrics`)).text();
+    const text = await (await fetch(`${this.url(name)}/metrics`)).text();
     const sums = new Map<string, number>();
     for (const line of text.split('\n')) {
       const match = /^([a-zA-Z_:][\w:]*)(?:\{.*\})? (\S+)$/.exec(line);
