@@ -1,7 +1,8 @@
 /**
  * Finds the state to fold on with (DESIGN 3.6, 3.8): the newest whole snapshot of its own, else one of the other replica's (the agreed one where it
- * stands, never one of a quarantined replica), else the empty state where the log still has its beginning; and what of the outputs up to there stands in the own output topic. What is missing there is copied from the
- * other's, byte for byte, since a fold that begins behind it cannot compute it again (F7).
+ * stands, never one of a quarantined replica), else the empty state where the log still has its beginning; and what of the outputs up to there stands
+ * in the own output topic. What is missing there is copied from the other's, byte for byte, since a fold that begins behind it cannot compute it
+ * again (F7).
  */
 import { type Log, type LogBounds, LogFault } from '../../adapters/ports.ts';
 import { type Digest, sameChain } from '../../core/aggregate/chain.ts';

@@ -142,6 +142,7 @@ export const faults: Readonly<Record<string, Fault>> = {
       swallowed: sketch.someRate(0.3),
       repeated: sketch.someRate(0.3),
       readFault: sketch.someRate(0.3),
+      leaked: sketch.someRate(0.5),
     }),
     (world, { ms, ...rates }) => {
       world.broker.faults = { ...noLogFaults, ...rates };

@@ -64,7 +64,7 @@ export function feedRole(world: World, index: number): Role {
     id: `feed-${index}`,
     emit: world.chance.happens(0.2) || world.hasFlips ? ('agreed' as const) : ('elected' as const),
     agree_within: world.hasFlips ? 3_600_000 : 5_000,
-    history: world.chance.pick([0, 10_000]),
+    history: world.chance.pick([0, 3_000]),
     transaction_outputs_max: world.chance.pick([3, 50, 2_000]),
     standby_after: 3_000,
     health_interval: 500,
@@ -78,7 +78,7 @@ export function feedRole(world: World, index: number): Role {
 
 export function judgeRole(world: World, index: number): Role {
   const interval = world.chance.pick([500, 5_000]);
-  const history = world.chance.pick([0, 20_000]);
+  const history = world.chance.pick([0, 4_000]);
   world.historyMs = Math.min(world.historyMs, history);
   const settings = {
     id: `judge-${index}`,
