@@ -177,6 +177,9 @@ describe('files', () => {
       'infra/demo.ts',
       'tests/bench/bench.ts',
       'tests/simulation/simulate.ts',
+      'tests/simulation/worker.ts',
+      'tests/torture/torture.ts',
+      'tests/torture/failover-trials.ts',
     ]);
     const importedBy = (list: readonly Source[]) => new Set(list.flatMap(({ files }) => files));
     const [byProduct, byAny] = [importedBy(product), importedBy(sources)];

@@ -10,6 +10,7 @@ import { noPosition, type Position, ReadBack } from '../../core/aggregate/read-b
 import { outputBlockCodec, UndecodableRecord } from '../../schemas/codec.ts';
 import { otherReplica, outputTopic, type Replica, topics } from '../../schemas/topics.ts';
 import type { OutputBlock, Verdict } from '../../schemas/types.ts';
+import { type BaseSearch, type Beginning, beginningOf } from '../beginning.ts';
 import { recordAt, recordsBetween } from '../log-records.ts';
 import { readSnapshots, type Snapshot, type SnapshotMarks, type SnapshotsRead } from '../snapshots.ts';
 
@@ -24,6 +25,8 @@ export interface RestoreParts {
   readonly digest: Digest;
   readonly replica: Replica;
   readonly standing: Standing;
+  /** Of the partition that is restored. */
+  readonly bases: BaseSearch;
   readonly nowMs: () => number;
 }
 
@@ -59,9 +62,11 @@ export async function restore(parts: RestoreParts, partition: number): Promise<R
   const found = await choose(parts, partition, topicId, bounds, own);
   const base = { topicId, marks: own.marks };
   if (!found) {
-    const fold = new Fold(partition, digest);
-    const outputs = await readOwnOutputs(parts, partition, noPosition, false);
-    return { ...base, ...outputs, fold, recordDigest: null, snapshotOffset: 0, origin: "the log's beginning" };
+    const beginning = await begin(parts, partition, topicId, own);
+    const { fold, position, recordDigest } = beginning;
+    const outputs = await readOwnOutputs(parts, partition, position, false);
+    if (outputs.readBack.n < position.n) await copyOutputs(parts, partition, position, outputs.readBack);
+    return { ...base, ...outputs, fold, recordDigest, snapshotOffset: 0, origin: originOf(beginning) };
   }
   const { snapshot, isOwn } = found;
   const fold = Fold.restore(snapshot.state, digest);
@@ -94,8 +99,6 @@ async function choose(
     await requireContinuation(parts.log, parts.digest, other);
     return { snapshot: other, isOwn: false };
   }
-  const foreign = [...own.marks.values(), ...others.marks.values()].find((mark) => mark.topicId !== topicId);
-  if (foreign) throw new PartitionEnded(`${logEnded(partition)} (topic id ${topicId}, was ${foreign.topicId}). ${replacedRemedy}`);
   if (bounds.startOffset === 0) return null;
   throw new PartitionEnded(
     `nars/${partition} begins at offset ${bounds.startOffset}, and no snapshot of either replica is at or behind it: ` +
@@ -103,12 +106,27 @@ async function choose(
   );
 }
 
+/** A log that replaced another one begins with what its base names, never with the empty state. @throws PartitionEnded, MissingBase, LogFault */
+async function begin({ log, digest, replica, bases }: RestoreParts, partition: number, topicId: string, own: SnapshotsRead): Promise<Beginning> {
+  const beginning = await beginningOf(log, digest, partition, bases);
+  if (beginning.snapshot) return beginning;
+  const others = await readSnapshots(log, digest, otherReplica(replica), partition, topicId);
+  const former = [...own.marks.values(), ...others.marks.values()].find((mark) => mark.topicId !== topicId);
+  if (former) throw new PartitionEnded(`${logEnded(partition)} (topic id ${topicId}, was ${former.topicId}). ${replacedRemedy}`);
+  return beginning;
+}
+
+function originOf({ snapshot }: Beginning): string {
+  return snapshot ? `the base: the snapshot of ${snapshot.replica} at offset ${snapshot.offset} of the former log` : "the log's beginning";
+}
+
 export function logEnded(partition: number): string {
   return `nars/${partition} is not the log that was folded any more`;
 }
 
 export const replacedRemedy =
-  'Restore the former topic; or, to begin anew, remove the output topics, the snapshots and the ledger as well and run "flowledger topics"';
+  'Where the topic itself was re-created, run "flowledger base": it lets the log begin with what was folded before. Where its end was lost, ' +
+  'delete the topic nars first and run "flowledger topics"; collectors send again what both aggregators have not acknowledged';
 
 /** 3.8: the log must still have what the snapshot was folded from, as far as its head was not cut (G6). */
 export async function requireContinuation(log: Log, digest: Digest, snapshot: Snapshot): Promise<void> {
@@ -154,10 +172,16 @@ async function readOwnOutputs(
   const isHinted = hint > startOffset && hint <= endOffset && endsWith(await recordAt(log, topic, partition, hint - 1), folded);
   const { n, chain } = folded;
   const position = { n, chain };
-  const readBack = new ReadBack(partition, isHinted ? position : startOffset > 0 ? null : noPosition, position);
-  readBack.isRepaired = standing.own?.state === 'repaired';
-  for await (const { value } of recordsBetween(log, topic, partition, isHinted ? hint : startOffset, endOffset)) readBack.take(value, nowMs());
-  return { readBack, outputsOffset: endOffset };
+  const read = async (tail: Position | null) => {
+    const readBack = new ReadBack(partition, tail, position);
+    readBack.isRepaired = standing.own?.state === 'repaired';
+    for await (const { value } of recordsBetween(log, topic, partition, isHinted ? hint : startOffset, endOffset)) readBack.take(value, nowMs());
+    return readBack;
+  };
+  const readBack = await read(isHinted ? position : startOffset > 0 ? null : noPosition);
+  // A topic that was re-created when the other one's head had been cut begins with what that began with.
+  const isLateBeginning = readBack.n === 0 && n > 0 && startOffset === 0 && endOffset > 0;
+  return { readBack: isLateBeginning ? await read(null) : readBack, outputsOffset: endOffset };
 }
 
 function endsWith(record: { readonly value: Uint8Array | null } | undefined, { n, chain }: Position): boolean {
@@ -177,10 +201,13 @@ export function decodeBlock(value: Uint8Array | null, partition?: number): Outpu
 }
 
 /** They are written, and read back, like the fold's own. */
-async function copyOutputs({ log, replica, standing }: RestoreParts, partition: number, snapshot: Snapshot, readBack: ReadBack): Promise<void> {
+async function copyOutputs({ log, replica, standing }: RestoreParts, partition: number, snapshot: Position, readBack: ReadBack): Promise<void> {
   const { name: topic } = outputTopic(otherReplica(replica));
   const { startOffset, endOffset } = await log.bounds(topic, partition);
   for await (const { value } of recordsBetween(log, topic, partition, startOffset, endOffset)) {
+    const block = decodeBlock(value, partition);
+    // Where nothing is left of the own topic, it begins with what the other one begins with.
+    if (block) readBack.beginAt({ n: block.first_n - 1, chain: block.previous_chain });
     readBack.copy(value, standing.other?.state === 'repaired');
     if (readBack.knownN >= snapshot.n) return;
   }

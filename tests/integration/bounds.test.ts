@@ -69,8 +69,8 @@ describe('bounds', () => {
     async () => {
       await start({ FLOWLEDGER_COLLECTOR_MEMORY_MAX: '2MiB', FLOWLEDGER_COLLECTOR_STORE_RESERVE: '1MiB' });
       const before = await send(2_000, 2_000, '127.0.1.1');
-      await stack.killRedis();
-      await stack.killKafka();
+      await stack.kill('redis');
+      await stack.kill('kafka');
       const filling = await send(150_000, 20_000, '127.0.2.1');
       await decoded(before.flows + filling.flows);
       expect(await metric('flowledger_collector_refused_nars_total')).toBeGreaterThan(filling.flows / 2);
@@ -80,7 +80,7 @@ describe('bounds', () => {
       expect(await metric('flowledger_collector_copy_bytes')).toBeLessThanOrEqual(3 * mebibyte);
       // Twice as much again leaves nothing behind but what the heap has not collected yet.
       expect(residentBytes() - fullBytes).toBeLessThan(64 * mebibyte);
-      await Promise.all([stack.startRedis(), stack.startKafka()]);
+      await Promise.all([stack.startBackend('redis'), stack.startBackend('kafka')]);
       await Promise.all(stack.services.map((name) => stack.ready(name)));
       const result = await audit();
       accountsForAll(result, sumOf(before, filling, more));
@@ -110,13 +110,13 @@ describe('bounds', () => {
       );
       expect(await metric('flowledger_collector_released_nars_total')).toBeGreaterThan(0);
       expect(await metric('flowledger_collector_refused_nars_total')).toBe(0);
-      await stack.killKafka();
+      await stack.kill('kafka');
       const refused = await send(100_000, 20_000, '127.0.2.1');
       await decoded(released.flows + refused.flows);
       const lost = await metric('flowledger_collector_refused_nars_total');
       expect(lost).toBeGreaterThan(0);
       expect(await metric('flowledger_collector_copy_bytes')).toBeLessThanOrEqual(2 * mebibyte);
-      await stack.startKafka();
+      await stack.startBackend('kafka');
       await stack.startService('aggregator-b');
       await Promise.all(stack.services.map((name) => stack.ready(name)));
       const result = await audit();

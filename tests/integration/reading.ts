@@ -8,9 +8,13 @@ import type { Election, Health, Output } from '../../schemas/types.ts';
 
 export const quiet: Logger = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
 
-export function openLog(broker: string): Log {
-  const [host = '', port] = broker.split(':');
-  const config = { brokers: [{ host, port: Number(port) }], client_id: 'test', topic_prefix: '', request_timeout: 5000 };
+/** @param brokers HOST:PORT, comma separated */
+export function openLog(brokers: string): Log {
+  const addresses = brokers.split(',').map((broker) => {
+    const [host = '', port] = broker.split(':');
+    return { host, port: Number(port) };
+  });
+  const config = { brokers: addresses, client_id: 'test', topic_prefix: '', request_timeout: 5000 };
   return openKafka(config, quiet, systemClock);
 }
 

@@ -61,12 +61,13 @@ export function acknowledgesTruly(history: PartitionHistory, ack: Ack): string |
   return written < due ? `${ack.replica} acknowledges offset ${ack.folded_offset} with outputs up to ${written}, ${due} are due` : null;
 }
 
-/** I2. Nothing leaves a local copy that both have not acknowledged, and what leaves it is in the log. */
+/** I2. Nothing leaves a local copy that both have not acknowledged; what leaves it is in the log, or its loss is. */
 export function trimsOnlyAcknowledged(history: PartitionHistory, incarnation: string, sequence: number, value: Uint8Array | null): string | null {
   for (const replica of replicas) {
     if ((history.acknowledged[replica].get(incarnation) ?? 0) < sequence)
       return `${incarnation} ${sequence} is trimmed, and ${replica} has not acknowledged it`;
   }
+  if (history.auditor.isReportedLost(incarnation, sequence)) return null;
   const missing = value ? flowIdsOf(value).filter((id) => history.auditor.flows.get(id) !== 1) : [];
   return missing.length > 0 ? `${incarnation} ${sequence} is trimmed, and ${missing.length} of its flows are not in the log` : null;
 }

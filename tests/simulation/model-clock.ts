@@ -50,7 +50,8 @@ export class Chance {
 interface Event {
   readonly at: number;
   readonly order: number;
-  readonly action: () => void;
+  /** Null when it was called off. */
+  action: (() => void) | null;
 }
 
 let turns = 0;
@@ -107,9 +108,13 @@ export class ModelClock implements Clock {
     return `${this.now().toString(36)}-${this.chance.integer(0, 2 ** 40).toString(16)}`;
   }
 
-  /** Has the action done so many virtual ms from now; of two at one time the one asked for first comes first. */
-  after(ms: number, action: () => void): void {
-    this.#push({ at: this.#time + Math.max(0, ms), order: this.#order++, action });
+  /** Has the action done so many virtual ms from now; of two at one time the one asked for first comes first. @returns what calls it off */
+  after(ms: number, action: () => void): () => void {
+    const event: Event = { at: this.#time + Math.max(0, ms), order: this.#order++, action };
+    this.#push(event);
+    return () => {
+      event.action = null;
+    };
   }
 
   /** Lets everything happen up to this Unix time in ms, event by event. */
@@ -123,14 +128,15 @@ export class ModelClock implements Clock {
       const step = () => {
         try {
           if (done()) return resolve(true);
-          const next = this.#heap[0];
+          let next = this.#heap[0];
+          for (; next && !next.action; next = this.#heap[0]) this.#pop();
           if (!next || next.at > limitMs) {
             this.#time = Math.max(this.#time, limitMs);
             return resolve(false);
           }
           this.#pop();
           this.#time = next.at;
-          next.action();
+          next.action?.();
         } catch (error) {
           return reject(error);
         }

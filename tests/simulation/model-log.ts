@@ -89,6 +89,11 @@ export class PartitionLog {
   }
 }
 
+/** Whoever appends has a copy already. */
+function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
 function undecided(transaction: Transaction | null): boolean {
   return transaction?.state === 'open' || transaction?.state === 'decided';
 }
@@ -199,8 +204,8 @@ export class ModelBroker {
   ): void {
     const record: LogRecord = {
       offset: log.endOffset,
-      key: key && Buffer.from(key),
-      value: value && Buffer.from(value),
+      key: key && asBuffer(key),
+      value: value && asBuffer(value),
       appendedMs: this.clock.now(),
       producerId: transaction?.producer.id ?? '',
       marker,
@@ -523,6 +528,7 @@ class ModelReader implements LogReader {
     const broker = this.#broker;
     const fetched = await this.#process.exchange<readonly (readonly [position: object, fetched: Fetched])[]>(broker.latency(), (answer, refuse) => {
       let over = false;
+      let callOff: () => void = () => undefined;
       const watched: PartitionLog[] = [];
       const look = (last: boolean) => {
         if (over) return;
@@ -535,6 +541,7 @@ class ModelReader implements LogReader {
         }
         if (!fault && !last && !this.#closed && !result.some(([, { records }]) => records.length > 0)) return;
         over = true;
+        callOff();
         for (const log of watched) log.waiting.delete(wake);
         broker.clock.after(broker.latency(), () => (fault ? refuse(fault as Error) : answer(result)));
       };
@@ -544,7 +551,7 @@ class ModelReader implements LogReader {
       if (over) return;
       for (const { topic, partition } of this.#positions.values()) watched.push(broker.partition(topic, partition));
       for (const log of watched) log.waiting.add(wake);
-      broker.clock.after(maxWaitMs, () => look(true));
+      callOff = broker.clock.after(maxWaitMs, () => look(true));
     });
     const current: Fetched[] = [];
     for (const [position, part] of fetched) {

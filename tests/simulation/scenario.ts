@@ -38,7 +38,7 @@ export interface Scenario {
 }
 
 /** Most histories are short and dense, so that many can be told; some are long, for what takes its time. */
-const longShare = 0.04;
+const longShare = 0.02;
 
 export function drawScenario(seed: number, faultyMs?: number): Scenario {
   const chance = new Chance(seed).fork();
@@ -52,7 +52,7 @@ export function drawScenario(seed: number, faultyMs?: number): Scenario {
     feeds: chance.happens(0.3) ? 2 : 1,
     judges: chance.happens(0.3) ? 2 : 1,
   };
-  const drawnMs = isLong ? chance.integer(60_000, 180_000) : chance.integer(8_000, 20_000);
+  const drawnMs = isLong ? chance.integer(45_000, 120_000) : chance.integer(8_000, 20_000);
   const span = { faultyMs: faultyMs ?? drawnMs, quietMs: isLong ? 45_000 : chance.integer(2_000, 6_000) };
   return { seed, parts, ...span, strikes: drawStrikes(parts, span.faultyMs, isLong, chance) };
 }

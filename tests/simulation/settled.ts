@@ -5,7 +5,12 @@ import type { ModelExporter } from './model-exporter.ts';
 import type { World } from './world.ts';
 
 export function settled(world: World): string[] {
-  return [...everyFlowIsKnown(world), ...everyWindowIsClosed(world), ...nobodyLags(world), ...ledgerAgrees(world), ...storesAreEmpty(world)];
+  // What is cheap to ask, and settles last, comes first.
+  for (const ask of [storesAreEmpty, everyWindowIsClosed, nobodyLags, everyFlowIsKnown, ledgerAgrees]) {
+    const missing = ask(world);
+    if (missing.length > 0) return missing;
+  }
+  return [];
 }
 
 /**
