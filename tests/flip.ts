@@ -5,7 +5,8 @@
 import { Fold } from '../core/aggregate/fold.ts';
 import { Windows } from '../core/aggregate/windows.ts';
 
-const armed = new Map<Fold, () => void>();
+const armed = new WeakMap<Fold, () => void>();
+let armedNext: (() => void) | null = null;
 let folding: Fold | null = null;
 
 const step = Fold.prototype.step;
@@ -21,9 +22,10 @@ Fold.prototype.step = function (this: Fold, record) {
 const add = Windows.prototype.add;
 Windows.prototype.add = function (this: Windows, ...args) {
   const result = add.apply(this, args);
-  const flipped = folding && armed.get(folding);
+  const flipped = folding && (armed.get(folding) ?? armedNext);
   if (folding && flipped && flipOne(this)) {
     armed.delete(folding);
+    armedNext = null;
     flipped();
   }
   return result;
@@ -41,7 +43,7 @@ export function flip(fold: Fold, flipped: () => void): void {
   armed.set(fold, flipped);
 }
 
-/** The fold that takes a batch now; null between two. */
-export function foldAtWork(): Fold | null {
-  return folding;
+/** The same, with whichever fold takes the next batch. */
+export function flipNext(flipped: () => void): void {
+  armedNext = flipped;
 }

@@ -177,6 +177,8 @@ describe('files', () => {
       'infra/demo.ts',
       'tests/bench/bench.ts',
       'tests/simulation/simulate.ts',
+      // Loaded into the processes of a test by --import.
+      'tests/integration/flip-on-signal.ts',
       'tests/simulation/worker.ts',
       'tests/torture/torture.ts',
       'tests/torture/failover-trials.ts',

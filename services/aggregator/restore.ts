@@ -1,6 +1,6 @@
 /**
- * Finds the state to fold on with (DESIGN 3.6, 3.8): the newest whole snapshot of its own, else the other replica's, else the empty state where
- * the log still has its beginning; and what of the outputs up to there stands in the own output topic. What is missing there is copied from the
+ * Finds the state to fold on with (DESIGN 3.6, 3.8): the newest whole snapshot of its own, else one of the other replica's (the agreed one where it
+ * stands, never one of a quarantined replica), else the empty state where the log still has its beginning; and what of the outputs up to there stands in the own output topic. What is missing there is copied from the
  * other's, byte for byte, since a fold that begins behind it cannot compute it again (F7).
  */
 import { type Log, type LogBounds, LogFault } from '../../adapters/ports.ts';
@@ -10,6 +10,7 @@ import { noPosition, type Position, ReadBack } from '../../core/aggregate/read-b
 import { outputBlockCodec, UndecodableRecord } from '../../schemas/codec.ts';
 import { otherReplica, outputTopic, type Replica, topics } from '../../schemas/topics.ts';
 import type { OutputBlock, Verdict } from '../../schemas/types.ts';
+import { AgreementLog } from '../agreement-log.ts';
 import { type BaseSearch, type Beginning, beginningOf } from '../beginning.ts';
 import { recordAt, recordsBetween } from '../log-records.ts';
 import { readSnapshots, type Snapshot, type SnapshotMarks, type SnapshotsRead } from '../snapshots.ts';
@@ -94,7 +95,7 @@ async function choose(
     throw new LogFault('unavailable', `it has no snapshot of its own that will do, and takes none of ${name} before ${name} is repaired`);
   }
   const others = await readSnapshots(parts.log, parts.digest, otherReplica(parts.replica), partition, topicId);
-  const [other] = others.whole;
+  const other = (await agreedAmong(parts, partition, topicId, others.whole)) ?? others.whole[0];
   if (other && other.offset >= bounds.startOffset) {
     await requireContinuation(parts.log, parts.digest, other);
     return { snapshot: other, isOwn: false };
@@ -118,6 +119,19 @@ async function begin({ log, digest, replica, bases }: RestoreParts, partition: n
 
 function originOf({ snapshot }: Beginning): string {
   return snapshot ? `the base: the snapshot of ${snapshot.replica} at offset ${snapshot.offset} of the former log` : "the log's beginning";
+}
+
+/** What only the other says may be what went wrong there, and has not shown yet; what both once held alike is not. */
+async function agreedAmong(
+  { log, digest }: RestoreParts,
+  partition: number,
+  topicId: string,
+  snapshots: readonly Snapshot[],
+): Promise<Snapshot | undefined> {
+  const agreements = new AgreementLog(log);
+  await agreements.refresh();
+  const agreed = agreements.of(partition, topicId);
+  return snapshots.find(({ offset, state }) => agreed?.offset === offset && sameChain(digest(state), agreed.digest));
 }
 
 export function logEnded(partition: number): string {

@@ -1,5 +1,5 @@
 /** What goes wrong: each kind draws its parameters from a seed before the history begins, and strikes with them when its time comes. */
-import { allTopics, snapshotTopic } from '../../schemas/topics.ts';
+import { allTopics, type Replica, replicas, snapshotTopic, topics } from '../../schemas/topics.ts';
 import { agreedOffset } from './cut-checkers.ts';
 import type { Chance } from './model-clock.ts';
 import { noLogFaults } from './model-log.ts';
@@ -11,11 +11,14 @@ import type { World } from './world.ts';
 class Sketch {
   readonly parts: Parts;
   readonly chance: Chance;
+  /** The replica whose memory goes wrong: with both, there would be nobody to be repaired from. */
+  readonly flipped: Replica;
   readonly #isLong: boolean;
 
   constructor(parts: Parts, chance: Chance, isLong: boolean) {
     this.parts = parts;
     this.chance = chance;
+    this.flipped = chance.pick(replicas);
     this.#isLong = isLong;
   }
 
@@ -124,6 +127,11 @@ export const faults: Readonly<Record<string, Fault>> = {
     for (const partition of world.histories.keys()) world.agreedOnce[partition] = agreedOffset(world.broker, partition);
     world.broker.createTopic(snapshotTopic('b').name, world.histories.length);
   }),
+  flip: fault(
+    (sketch) => ({ replica: sketch.flipped, partition: sketch.partition() }),
+    // Before both hold a snapshot alike nobody could tell where what is wrong began; it may also have been copied by then.
+    (world, { replica, partition }) => whenAgreed(world, partition, 60, () => world.flip(replica, partition)),
+  ),
   badLog: fault(
     (sketch) => ({
       ms: sketch.ms(500, 15_000),
@@ -169,6 +177,12 @@ export const faults: Readonly<Record<string, Fault>> = {
   ),
 };
 
+function whenAgreed(world: World, partition: number, attempts: number, act: () => void): void {
+  const { entries } = world.broker.partition(topics.agreements.name, 0);
+  if (entries.some(({ record }) => record.key?.toString() === String(partition))) act();
+  else if (attempts > 0) world.clock.after(500, () => whenAgreed(world, partition, attempts - 1, act));
+}
+
 /** A fault strikes every so many ms, on average: dense in some seeds, sparse in others. */
 const pausesBetweenMs = { short: [250, 600, 1_500], long: [1_500, 4_000, 8_000] };
 
@@ -180,7 +194,10 @@ export function drawStrikes(parts: Parts, untilMs: number, isLong: boolean, chan
   const sketch = new Sketch(parts, chance, isLong);
   // In half of the seeds nothing happens after which a loss could be known only roughly, so that all is held to the flow.
   const rough = chance.happens(0.5) ? [] : roughFaults;
-  const names = [...Object.keys(faults).filter((name) => !roughFaults.includes(name)), ...rough].filter(() => chance.happens(0.5));
+  const usual = Object.keys(faults).filter((name) => name !== 'flip' && !roughFaults.includes(name));
+  const names = [...usual, ...rough].filter(() => chance.happens(0.5));
+  // Memory goes wrong in some seeds only, since their feeds wait for both replicas.
+  if (chance.happens(0.25)) names.push('flip');
   const pauseMs = chance.pick(isLong ? pausesBetweenMs.long : pausesBetweenMs.short);
   const strikes: Strike[] = [];
   for (let atMs = chance.integer(500, 3_000); names.length > 0 && atMs < untilMs; atMs += chance.integer(0, 2 * pauseMs)) {

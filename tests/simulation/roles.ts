@@ -62,8 +62,8 @@ export function watchdogRole(world: World, index: number): Role {
 export function feedRole(world: World, index: number): Role {
   const settings = {
     id: `feed-${index}`,
-    emit: world.chance.happens(0.2) ? ('agreed' as const) : ('elected' as const),
-    agree_within: 5_000,
+    emit: world.chance.happens(0.2) || world.hasFlips ? ('agreed' as const) : ('elected' as const),
+    agree_within: world.hasFlips ? 3_600_000 : 5_000,
     history: world.chance.pick([0, 3_000]),
     transaction_outputs_max: world.chance.pick([3, 50, 2_000]),
     standby_after: 3_000,
@@ -109,6 +109,10 @@ export function aggregatorRole(world: World, replica: Replica): Role {
   return {
     kind: 'aggregator',
     name: replica,
-    start: (process, signal) => new Aggregator({ ...partsOf(world, process), replica, settings }).run(signal),
+    start: (process, signal) => {
+      const aggregator = new Aggregator({ ...partsOf(world, process), replica, settings });
+      world.aggregators[replica] = { aggregator, process };
+      return aggregator.run(signal);
+    },
   };
 }

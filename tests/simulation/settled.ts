@@ -6,7 +6,7 @@ import type { World } from './world.ts';
 
 export function settled(world: World): string[] {
   // What is cheap to ask, and settles last, comes first.
-  for (const ask of [storesAreEmpty, everyWindowIsClosed, nobodyLags, everyFlowIsKnown, ledgerAgrees]) {
+  for (const ask of [storesAreEmpty, everyWindowIsClosed, nobodyLags, nobodyIsInQuarantine, everyFlowIsKnown, ledgerAgrees]) {
     const missing = ask(world);
     if (missing.length > 0) return missing;
   }
@@ -67,6 +67,12 @@ function nobodyLags(world: World): string[] {
     if (history.emitted.length < due) missing.push(`partition ${partition}: aggregates stands at ${history.emitted.length}, ${due} are due`);
     return missing;
   });
+}
+
+function nobodyIsInQuarantine(world: World): string[] {
+  return world.histories.flatMap(({ wrongness }) =>
+    wrongness.quarantined.map(({ partition, replica, evidence }) => `partition ${partition}: ${replica} is still in quarantine: ${evidence}`),
+  );
 }
 
 function ledgerAgrees(world: World): string[] {

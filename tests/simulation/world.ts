@@ -2,9 +2,11 @@
 import { createHash } from 'node:crypto';
 import { openLedger } from '../../adapters/ledger-sqlite.ts';
 import type { LogRecord } from '../../adapters/ports.ts';
-import { narBatchCodec } from '../../schemas/codec.ts';
+import { narBatchCodec, verdictCodec } from '../../schemas/codec.ts';
 import { adminCollector, outputTopic, type Replica, replicas, topics } from '../../schemas/topics.ts';
 import type { FoldConfig } from '../../schemas/types.ts';
+import type { Aggregator } from '../../services/aggregator/aggregator.ts';
+import { flip } from '../flip.ts';
 import {
   acceptedOnce,
   acknowledgesTruly,
@@ -26,6 +28,7 @@ import { ReferenceFold } from './reference.ts';
 import { accountingRole, aggregatorRole, collectorRole, feedRole, judgeRole, watchdogRole } from './roles.ts';
 import { drawScenario, isPossible, type Scenario } from './scenario.ts';
 import { settled } from './settled.ts';
+import { judgesTruly } from './wrongness.ts';
 
 export interface WorldOptions {
   readonly seed: number;
@@ -82,6 +85,10 @@ export class World {
   readonly #unheard = new Set<ModelExporter>();
   /** Where each collector's current process takes datagrams; null while there is none. */
   readonly ingest: (((datagram: Datagram) => void) | null)[] = [];
+  /** The current process of each replica. */
+  readonly aggregators: Partial<Record<Replica, { readonly aggregator: Aggregator; readonly process: ProcessHandle }>> = {};
+  /** Memory is changed in this history: the feeds wait until both replicas have an output, however long that takes. */
+  readonly hasFlips: boolean;
   readonly #options: WorldOptions;
   readonly #scenario: Scenario;
   readonly #digest = createHash('sha256');
@@ -90,6 +97,7 @@ export class World {
   constructor(options: WorldOptions) {
     this.#options = options;
     this.#scenario = options.scenario ?? drawScenario(options.seed, options.faultyMs);
+    this.hasFlips = this.#scenario.strikes.some(({ fault }) => fault === 'flip');
     this.clock = new ModelClock(this.#scenario.seed);
     this.chance = this.clock.chance.fork();
     const { partitions, collectors, watchdogs, feeds, judges } = this.#scenario.parts;
@@ -166,6 +174,9 @@ export class World {
       'repeated batches': sum(({ auditor }) => auditor.duplicates),
       'batches over a gap': sum(({ auditor }) => auditor.gaps),
       outputs: sum(({ emitted }) => emitted.length),
+      'outputs that were wrong': sum(({ wrongness }) => wrongness.outputs),
+      quarantines: sum(({ wrongness }) => wrongness.quarantines),
+      repairs: sum(({ wrongness }) => wrongness.repairs),
       'late flows': sum(({ balance }) => balance.lateFlows),
       elections: this.broker.partition(topics.elections.name, 0).endOffset,
       'histories known to the flow': this.knowledge === 'exact' && sum(({ balance }) => balance.doubts) === 0 ? 1 : 0,
@@ -191,6 +202,19 @@ export class World {
 
   store(collector: number): ModelStoreServer {
     return this.stores[collector]!;
+  }
+
+  /** With the next batch that the replica's current process folds while a window is open. */
+  flip(replica: Replica, partition: number): void {
+    const { aggregator, process } = this.aggregators[replica] ?? {};
+    const fold = aggregator?.partitions[partition]?.running?.fold;
+    if (!aggregator || !process || !fold) return;
+    const isAtWork = () => process.state !== 'killed' && aggregator.partitions[partition]?.running?.fold === fold;
+    flip(fold, () => {
+      this.note(`${process.name} is flipped in partition ${partition}`);
+      this.count('flipped');
+      this.histories[partition]?.wrongness.flip({ replica, isAtWork }, () => this.clock.now());
+    });
   }
 
   onlyBound(): void {
@@ -284,6 +308,10 @@ export class World {
       this.#check('I3', acknowledgesTruly(this.histories[ack.partition]!, ack));
     } else if (topic.startsWith('aggregates.')) {
       this.#check('I5', outputsAgree(this.histories[partition]!, topic.slice('aggregates.'.length) as Replica, record));
+    } else if (topic === topics.verdicts.name) {
+      const { partition: judged, replica, state } = verdictCodec.decode(record.value!);
+      this.note(`verdict: ${replica} is ${state} in partition ${judged}`);
+      this.#check('I15', judgesTruly(this.broker, this.histories[judged]!, record.value!));
     } else if (topic.startsWith('snapshots.') && record.value === null) {
       this.#check('I16', snapshotCoversTheCut(this.broker, partition));
     }
@@ -295,6 +323,8 @@ export class World {
     this.count(topic === topics.nars.name ? 'head of nars cut' : 'head of outputs cut');
     const replica = replicas.find((one) => outputTopic(one).name === topic);
     if (topic === topics.nars.name) this.#check('I16', cutsOnlyAgreed(this.broker, partition, this.historyMs, this.agreedOnce[partition] ?? 0));
+    // What a repair cuts is looked at when it says that it is over.
+    else if (replica && this.histories[partition]!.wrongness.verdicts.get(replica)?.state === 'quarantined') return;
     else if (replica) this.#check('I18', outputsAreCutBehind(this.broker, this.histories[partition]!, replica, partition));
     else this.violate('I16', `the head of ${topic}/${partition} is cut`);
   }
