@@ -1,7 +1,8 @@
 /**
  * Finds the state to fold on with (DESIGN 3.6, 3.8): the newest whole snapshot of its own, else one of the other replica's (the agreed one where it
- * stands, never one of a quarantined replica), else the empty state where the log still has its beginning; and what of the outputs up to there stands in the own output topic. What is missing there is copied from the
- * other's, byte for byte, since a fold that begins behind it cannot compute it again (F7).
+ * stands, never one of a quarantined replica), else what the log begins with, where it still has its beginning; and what of the outputs up to there
+ * stands in the own output topic. What is missing there is copied from the other's, byte for byte, since a fold that begins behind it cannot compute
+ * it again (F7).
  */
 import { type Log, type LogBounds, LogFault } from '../../adapters/ports.ts';
 import { type Digest, sameChain } from '../../core/aggregate/chain.ts';
@@ -194,8 +195,8 @@ async function readOwnOutputs(
   };
   const readBack = await read(isHinted ? position : startOffset > 0 ? null : noPosition);
   // A topic that was re-created when the other one's head had been cut begins with what that began with.
-  const isLateBeginning = readBack.n === 0 && n > 0 && startOffset === 0 && endOffset > 0;
-  return { readBack: isLateBeginning ? await read(null) : readBack, outputsOffset: endOffset };
+  const late = readBack.n === 0 && n > 0 ? await lateBeginning(parts, partition) : null;
+  return { readBack: late ? await read(late) : readBack, outputsOffset: endOffset };
 }
 
 function endsWith(record: { readonly value: Uint8Array | null } | undefined, { n, chain }: Position): boolean {
@@ -218,10 +219,9 @@ export function decodeBlock(value: Uint8Array | null, partition?: number): Outpu
 async function copyOutputs({ log, replica, standing }: RestoreParts, partition: number, snapshot: Position, readBack: ReadBack): Promise<void> {
   const { name: topic } = outputTopic(otherReplica(replica));
   const { startOffset, endOffset } = await log.bounds(topic, partition);
+  // Where nothing is left of the own topic, it begins with what the other one, whose head was cut, begins with.
+  if (readBack.n === 0 && startOffset > 0) readBack.beginAt((await lowestOf(log, topic, partition)) ?? noPosition);
   for await (const { value } of recordsBetween(log, topic, partition, startOffset, endOffset)) {
-    const block = decodeBlock(value, partition);
-    // Where nothing is left of the own topic, it begins with what the other one begins with.
-    if (block) readBack.beginAt({ n: block.first_n - 1, chain: block.previous_chain });
     readBack.copy(value, standing.other?.state === 'repaired');
     if (readBack.knownN >= snapshot.n) return;
   }
@@ -229,4 +229,22 @@ async function copyOutputs({ log, replica, standing }: RestoreParts, partition: 
     `the snapshot at n ${snapshot.n} of partition ${partition} stands in front of outputs that neither output topic has ` +
       `(${readBack.knownN + 1} and following): restore ${topic} or ${outputTopic(replica).name} from a backup`,
   );
+}
+
+/** What the own topic begins behind, where the other one does not begin before it; null where it is to have what the other one has before it. */
+async function lateBeginning({ log, replica }: RestoreParts, partition: number): Promise<Position | null> {
+  const names = [outputTopic(replica).name, outputTopic(otherReplica(replica)).name] as const;
+  const [own, other] = [await lowestOf(log, names[0], partition), await lowestOf(log, names[1], partition)];
+  return own && other && own.n > 0 && own.n <= other.n ? own : null;
+}
+
+/** What stands before the lowest n in a topic, whose blocks need not stand in the order of their n; null in an empty one. */
+async function lowestOf(log: Log, topic: string, partition: number): Promise<Position | null> {
+  const { startOffset, endOffset } = await log.bounds(topic, partition);
+  let lowest: Position | null = null;
+  for await (const { value } of recordsBetween(log, topic, partition, startOffset, endOffset)) {
+    const block = decodeBlock(value, partition);
+    if (block && block.first_n - 1 < (lowest?.n ?? Number.POSITIVE_INFINITY)) lowest = { n: block.first_n - 1, chain: block.previous_chain };
+  }
+  return lowest;
 }

@@ -12,35 +12,8 @@ import {
   type TransactionalWriter,
 } from '../../adapters/ports.ts';
 import { allTopics } from '../../schemas/topics.ts';
+import { type LogFaults, noLogFaults } from './log-faults.ts';
 import { type Chance, type ModelClock, ProcessHandle } from './model-clock.ts';
-
-/** Probability of each fault, per call. All 0: a broker that is merely slow. */
-export interface LogFaults {
-  /** Refused before anything happened. */
-  unavailable: number;
-  /** Reported as unknown, and appended. */
-  unknownAppended: number;
-  /** Reported as unknown, and not appended. */
-  unknownLost: number;
-  /** Reported as unknown, and appended up to some seconds later. */
-  unknownLate: number;
-  /** K1: reported as a success, and not appended. */
-  swallowed: number;
-  /** Reported as a success, and appended once more up to some seconds later. */
-  repeated: number;
-  /** A read fails. */
-  readFault: number;
-}
-
-export const noLogFaults: LogFaults = {
-  unavailable: 0,
-  unknownAppended: 0,
-  unknownLost: 0,
-  unknownLate: 0,
-  swallowed: 0,
-  repeated: 0,
-  readFault: 0,
-};
 
 interface Transaction {
   readonly producer: Producer;
