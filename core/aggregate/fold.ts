@@ -10,9 +10,9 @@
  */
 import { foldStateCodec, narBatchCodec, UndecodableRecord } from '../../schemas/codec.ts';
 import { adminCollector } from '../../schemas/topics.ts';
-import type { FoldCounts, FoldState, IncarnationSequence, NarBatch, OutputBlock } from '../../schemas/types.ts';
+import type { Base, FoldCounts, FoldState, IncarnationSequence, NarBatch, OutputBlock, SnapshotName } from '../../schemas/types.ts';
 import { Balance } from './balance.ts';
-import { type Digest, emptyChain } from './chain.ts';
+import { type Digest, emptyChain, sameChain } from './chain.ts';
 import { closeWindows } from './close.ts';
 import { Incarnations } from './live.ts';
 import { Outputs } from './outputs.ts';
@@ -39,8 +39,15 @@ export interface Step {
   readonly snapshotDue: boolean;
 }
 
-/** A base that names a snapshot of an earlier log, which this release cannot begin with. */
-export class UnsupportedBase extends Error {}
+/** The log's base names a snapshot of the log before it: only `onBase` takes such a record. */
+export class SnapshotNeeded extends Error {
+  readonly snapshot: SnapshotName;
+  constructor(snapshot: SnapshotName) {
+    const { replica, topic_id, offset } = snapshot;
+    super(`the log begins with the snapshot of replica ${replica} at offset ${offset} of the former log (topic id ${topic_id})`);
+    this.snapshot = snapshot;
+  }
+}
 
 /** Later than any date that a collector's clock can mean, in ms; keeps sums of times exact. */
 const timeMsMax = 8.64e15;
@@ -79,6 +86,30 @@ export class Fold {
     fold.#balance = Balance.restore(state.exporters);
     fold.#outputs = new Outputs(state.partition, state.n, state.chain, digest);
     return fold;
+  }
+
+  /**
+   * Goes on behind the base entry of a log that replaced another one, with the state that the base names (F5): n and chain go on, incarnations and
+   * windows are kept, offsets are those of the new log. The configuration in force is the state's.
+   * @throws SnapshotNeeded when the state is not the one that is named; RangeError when the record is no such base; as `restore`
+   */
+  static onBase(record: FoldRecord, state: Uint8Array, digest: Digest): Fold {
+    const fold = Fold.restore(state, digest);
+    const batch = decode(record.value, fold.partition);
+    const snapshot = batch?.collector === adminCollector ? batch.base?.snapshot : null;
+    if (!batch || !snapshot) throw new RangeError(`the record at offset ${record.offset} is no base that names a snapshot`);
+    if (snapshot.n !== fold.n || !sameChain(snapshot.chain, fold.chain) || snapshot.offset !== fold.#nextOffset) throw new SnapshotNeeded(snapshot);
+    const heardMs = Math.min(batch.watermark_ms, record.appendedMs);
+    fold.#incarnations.accept(batch, heardMs - (fold.#settings?.config.lateness_ms ?? 0));
+    fold.#counts.accepted++;
+    fold.#nextOffset = record.offset + 1;
+    return fold;
+  }
+
+  /** The base entry that a record holds, where it may be the log's first; null for any other record. @throws UnknownSchema */
+  static baseIn(record: FoldRecord, partition: number): Base | null {
+    const batch = decode(record.value, partition);
+    return batch?.collector === adminCollector && batch.sequence === 1 ? batch.base : null;
   }
 
   /** Canonical: equal states have equal bytes, in whichever order they came about. */
@@ -155,7 +186,7 @@ export class Fold {
     return this.#incarnations.sequences(collector);
   }
 
-  /** @throws UnknownSchema, UnknownFoldVersion, UnsupportedBase: nothing was changed, and nothing may be folded by this release any more */
+  /** @throws UnknownSchema, UnknownFoldVersion, SnapshotNeeded: nothing was changed, and nothing may be folded by this release any more */
   step(record: FoldRecord): Step {
     if (record.offset < this.#nextOffset) throw new RangeError(`offset ${record.offset} was folded: the next is ${this.#nextOffset}`);
     const batch = decode(record.value, this.partition);
@@ -193,10 +224,7 @@ export class Fold {
   /** A5: whatever throws here does so before a change. */
   #administer(batch: NarBatch): void {
     const { base, fold_config: config } = batch;
-    if (base?.snapshot && !this.#hasBase) {
-      const { replica, topic_id, offset } = base.snapshot;
-      throw new UnsupportedBase(`the log begins with snapshot ${offset} of replica ${replica} (topic ${topic_id}), which needs a newer release`);
-    }
+    if (base?.snapshot && !this.#hasBase) throw new SnapshotNeeded(base.snapshot);
     const isNext = config !== null && config.version === this.configVersion + 1;
     const settings = isNext ? compileSettings(config) : null;
     this.#hasBase ||= base !== null;
