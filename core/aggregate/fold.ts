@@ -8,13 +8,14 @@
  * A4. Every accepted flow is in exactly one open window or adjustment, and leaves it in exactly one output.
  * A5. A configuration or a schema that this release does not know throws before anything is changed: the replica stops, and never folds on.
  */
-import { foldStateCodec, narBatchCodec, UndecodableRecord } from '../../schemas/codec.ts';
+import { decodeNarBatchFrame, foldStateCodec, type NarBatchFrame, UndecodableRecord } from '../../schemas/codec.ts';
 import { adminCollector } from '../../schemas/topics.ts';
-import type { FoldCounts, FoldState, IncarnationSequence, NarBatch, OutputBlock } from '../../schemas/types.ts';
+import type { FoldCounts, FoldState, IncarnationSequence, OutputBlock } from '../../schemas/types.ts';
 import { Balance } from './balance.ts';
 import { type Digest, emptyChain } from './chain.ts';
 import { closeWindows } from './close.ts';
 import { Incarnations } from './live.ts';
+import { NarColumns } from './nar-columns.ts';
 import { Outputs } from './outputs.ts';
 import { compileSettings, type Settings } from './settings.ts';
 import { Windows } from './windows.ts';
@@ -56,6 +57,8 @@ export class Fold {
   #incarnations = new Incarnations();
   #windows = new Windows();
   #balance = new Balance();
+  /** Of the batch that is being folded. */
+  readonly #nars = new NarColumns();
   #outputs: Outputs;
 
   /** The empty state, before the first record of a log. */
@@ -158,20 +161,32 @@ export class Fold {
   /** @throws UnknownSchema, UnknownFoldVersion, UnsupportedBase: nothing was changed, and nothing may be folded by this release any more */
   step(record: FoldRecord): Step {
     if (record.offset < this.#nextOffset) throw new RangeError(`offset ${record.offset} was folded: the next is ${this.#nextOffset}`);
-    const batch = decode(record.value, this.partition);
+    const batch = this.#decode(record.value);
     const outcome = batch ? this.#take(batch, record) : 'rejected';
     this.#nextOffset = record.offset + 1;
     this.#counts[outcome]++;
     return {
       outcome,
       collector: batch?.collector ?? '',
-      nars: outcome === 'accepted' && batch ? batch.nars.length : 0,
+      nars: outcome === 'accepted' && batch ? this.#nars.count : 0,
       blocks: this.#outputs.takeBlocks(),
       snapshotDue: this.isSnapshotDueAfter(record.offset),
     };
   }
 
-  #take(batch: NarBatch, record: FoldRecord): Outcome {
+  /** Null for what every release rejects alike (F16). @throws UnknownSchema */
+  #decode(value: Uint8Array | null): NarBatchFrame | null {
+    if (value === null) return null;
+    try {
+      const { frame, narsStart } = decodeNarBatchFrame(value);
+      return this.#nars.read(value, narsStart, frame.exporters.length, timeMsMax) && isWellFormed(frame, this.partition) ? frame : null;
+    } catch (error) {
+      if (error instanceof UndecodableRecord) return null;
+      throw error;
+    }
+  }
+
+  #take(batch: NarBatchFrame, record: FoldRecord): Outcome {
     const isAdmin = batch.collector === adminCollector;
     // A1.
     if (isAdmin ? !this.#hasBase && !batch.base : !this.#hasBase || !this.#settings) return 'before_base';
@@ -191,7 +206,7 @@ export class Fold {
   }
 
   /** A5: whatever throws here does so before a change. */
-  #administer(batch: NarBatch): void {
+  #administer(batch: NarBatchFrame): void {
     const { base, fold_config: config } = batch;
     if (base?.snapshot && !this.#hasBase) {
       const { replica, topic_id, offset } = base.snapshot;
@@ -206,13 +221,13 @@ export class Fold {
     } else if (config) this.#counts.ignored_configs++;
   }
 
-  #account(batch: NarBatch, heardMs: number, settings: Settings, offset: number): void {
+  #account(batch: NarBatchFrame, heardMs: number, settings: Settings, offset: number): void {
     const windows = this.#windows;
     const isFirst = windows.closedThroughMs === null;
     const allowedMs = this.#incarnations.watermark(settings.config.live_within_ms);
     if (allowedMs !== null && (this.#watermarkMs === null || allowedMs > this.#watermarkMs)) this.#watermarkMs = allowedMs; // A3
     if (isFirst && this.#watermarkMs !== null) windows.begin(this.#watermarkMs);
-    const rejected = windows.add(batch.nars, batch.exporters, settings);
+    const rejected = windows.add(this.#nars, batch.exporters, settings);
     this.#report(batch, heardMs);
     for (const { report, totals } of rejected) this.#balance.reject(report, totals);
     if (this.#watermarkMs === null) return;
@@ -222,7 +237,7 @@ export class Fold {
     closeWindows({ windows, balance: this.#balance, outputs: this.#outputs, config, watermarkMs: this.#watermarkMs, offset, doubts, heardIn });
   }
 
-  #report(batch: NarBatch, heardMs: number): void {
+  #report(batch: NarBatchFrame, heardMs: number): void {
     if (batch.exporters.length === 0 && batch.losses.length === 0) return;
     const { coverage } = this.#windows.coverageAt(heardMs);
     for (const report of batch.exporters) {
@@ -238,24 +253,6 @@ export class Fold {
   }
 }
 
-/** Null for what every release rejects alike (F16). @throws UnknownSchema */
-function decode(value: Uint8Array | null, partition: number): NarBatch | null {
-  if (value === null) return null;
-  try {
-    const batch = narBatchCodec.decode(value);
-    return isWellFormed(batch, partition) ? batch : null;
-  } catch (error) {
-    if (error instanceof UndecodableRecord) return null;
-    throw error;
-  }
-}
-
-function isWellFormed(batch: NarBatch, partition: number): boolean {
-  if (batch.partition !== partition || batch.sequence < 1 || batch.through < batch.sequence || batch.watermark_ms < 0) return false;
-  const exporters = batch.exporters.length;
-  for (const nar of batch.nars) {
-    if (nar.exporter < 0 || nar.exporter >= exporters || nar.bytes < 0 || nar.packets < 0) return false;
-    if (nar.time_received_ms < 0 || nar.time_received_ms > timeMsMax) return false;
-  }
-  return true;
+function isWellFormed(batch: NarBatchFrame, partition: number): boolean {
+  return batch.partition === partition && batch.sequence >= 1 && batch.through >= batch.sequence && batch.watermark_ms >= 0;
 }
