@@ -12,12 +12,13 @@
  */
 import { LogFault, type LogReader, type LogRecord, type LogWriter } from '../../adapters/ports.ts';
 import { emptyChain } from '../../core/aggregate/chain.ts';
-import { UnsupportedBase } from '../../core/aggregate/fold.ts';
+import { SnapshotNeeded } from '../../core/aggregate/fold.ts';
 import { NotDeterministic } from '../../core/aggregate/read-back.ts';
 import { UnknownFoldVersion } from '../../core/aggregate/settings.ts';
 import { UndecodableRecord, UnknownSchema } from '../../schemas/codec.ts';
 import { outputTopic, topics } from '../../schemas/topics.ts';
 import type { PartitionHealth, Verdict } from '../../schemas/types.ts';
+import { BaseSearch, MissingBase } from '../beginning.ts';
 import { endRepair, type Repair, repair } from './repair.ts';
 import { logEnded, PartitionEnded, type Restored, replacedRemedy, restore, type Standing, standsThere } from './restore.ts';
 import { type AggregatorParts, type PartitionCounters, type Probation, Running } from './running.ts';
@@ -27,7 +28,14 @@ type Phase =
   | { readonly kind: 'restoring'; readonly problem: string }
   | { readonly kind: 'running'; readonly running: Running; check: Check }
   | { readonly kind: 'stopping'; readonly running: Running; readonly reason: string; readonly isFault: boolean }
-  | { readonly kind: 'stopped'; readonly reason: string; readonly isFault: boolean; readonly isDisputed: boolean; readonly last: Running | null };
+  | {
+      readonly kind: 'stopped';
+      readonly reason: string;
+      readonly isFault: boolean;
+      readonly isDisputed: boolean;
+      readonly last: Running | null;
+      lookMs: number;
+    };
 
 /** due: to be checked from then on; under_way: being checked; in both nothing is folded. done: nars is read, or held up by what is not folded yet. */
 type Check =
@@ -36,7 +44,7 @@ type Check =
   | { readonly kind: 'done'; lookedMs: number; isReading: boolean };
 
 /** Ends of one partition; each message names the remedy. A refused message is one that the broker will never take. */
-const endings = [PartitionEnded, NotDeterministic, UnknownSchema, UndecodableRecord, UnknownFoldVersion, UnsupportedBase, LogFault];
+const endings = [PartitionEnded, NotDeterministic, UnknownSchema, UndecodableRecord, UnknownFoldVersion, MissingBase, LogFault];
 
 const retryMs = 250;
 /** A replica that is wrong again and again is repaired ever more seldom; it begins anew when it was sound for so long. */
@@ -69,6 +77,12 @@ export class ReplicaPartition {
   #repairRestMs = 0;
   /** The last state that was given up. */
   #abandoned: Running | null = null;
+  readonly #bases: BaseSearch;
+  /** It stopped since its log is not the one that was folded. */
+  #hasEnded = false;
+  /** The base entry that was begun with last, by its topic id and offset. */
+  #begunBase = '';
+  #lookingForBase = false;
   #stopRequested = false;
   /** An error of this program: the process is to end with it. */
   failure: unknown = null;
@@ -78,6 +92,7 @@ export class ReplicaPartition {
     this.partition = partition;
     this.#reader = reader;
     this.#writer = writer;
+    this.#bases = new BaseSearch(parts.log, partition);
   }
 
   /** The last verdicts on this replica and on the other. */
@@ -159,7 +174,10 @@ export class ReplicaPartition {
   /** Records of nars. */
   takeNars(records: readonly LogRecord[], endOffset: number): void {
     const phase = this.#phase;
-    if (phase.kind === 'running' && phase.check.kind === 'done') phase.running.enqueue(records, endOffset);
+    if (phase.kind !== 'running' || phase.check.kind !== 'done') return;
+    // A log that ends before it ended may be another one of the same name.
+    if (endOffset < phase.running.endOffset) this.#suspend(phase, this.#parts.clock.now(), `nars/${this.partition} ends before it ended`);
+    else phase.running.enqueue(records, endOffset);
   }
 
   /** Records of the own output topic. */
@@ -197,7 +215,35 @@ export class ReplicaPartition {
       case 'stopping':
         this.#workOn(phase.running);
         if (phase.running.isFinished) this.#stopped(phase.reason, phase.isFault);
+        return;
+      case 'stopped':
+        if (this.#hasEnded && !this.#stopRequested && now >= phase.lookMs) this.#lookForBase(phase, now);
     }
+  }
+
+  /** The log has ended, or could not be begun: it goes on, without a new process, from a base that was written since. */
+  #lookForBase(phase: Phase & { kind: 'stopped' }, now: number): void {
+    phase.lookMs = now + lookIntervalMs;
+    if (this.#lookingForBase) return;
+    this.#lookingForBase = true;
+    this.#bases
+      .find()
+      .then(
+        (found) => {
+          const name = this.#bases.foundName;
+          if (this.#phase !== phase || !found?.base.snapshot || name === this.#begunBase) return;
+          this.#begunBase = name;
+          this.#hasEnded = false;
+          this.#parts.logger.warn({ partition: this.partition, base: name }, 'the log has a new base, the partition begins with it');
+          this.#phase = { kind: 'starting', fromMs: now, problem: phase.reason };
+        },
+        (error) => {
+          if (!(error instanceof LogFault)) this.failure = error;
+        },
+      )
+      .finally(() => {
+        this.#lookingForBase = false;
+      });
   }
 
   #workOn(running: Running): void {
@@ -240,6 +286,8 @@ export class ReplicaPartition {
     const phase = this.#phase;
     if (this.quarantine) return 'quarantined';
     if (phase.kind === 'stopped' && phase.isDisputed) return 'disputed';
+    // Where it stood is not written yet, and the base of the next log may rest on that.
+    if (phase.kind === 'stopping' && this.#hasEnded) return 'running';
     if ((phase.kind === 'stopping' || phase.kind === 'stopped') && phase.isFault) return 'stopped';
     return phase.kind === 'starting' || phase.kind === 'restoring' ? 'starting' : 'running';
   }
@@ -249,7 +297,7 @@ export class ReplicaPartition {
     const phase: Phase = { kind: 'restoring', problem };
     this.#phase = phase;
     const verdict = this.quarantine;
-    const parts = { log, digest, replica, standing, nowMs: () => clock.now() };
+    const parts = { log, digest, replica, standing, bases: this.#bases, nowMs: () => clock.now() };
     const restoring: Promise<Restored | Repair> = verdict ? repair(parts, this.#writer, this.partition, verdict) : restore(parts, this.partition);
     restoring.then(
       (restored) => {
@@ -363,6 +411,10 @@ export class ReplicaPartition {
       if (phase.kind !== 'stopping') this.#again(error.message);
       return;
     }
+    if (error instanceof SnapshotNeeded) {
+      this.#again(error.message);
+      return;
+    }
     if (!(error instanceof Error) || !endings.some((ending) => error instanceof ending)) {
       this.failure = error;
       return;
@@ -372,6 +424,7 @@ export class ReplicaPartition {
       this.#again(error.message);
       return;
     }
+    this.#hasEnded = error instanceof PartitionEnded;
     this.#parts.logger.error({ partition: this.partition, reason: error.message }, 'partition stopped');
     const isUnsound = error instanceof NotDeterministic || error instanceof LogFault;
     if (phase.kind === 'running' && !isUnsound) this.#finish(phase.running, error.message, true, !(error instanceof PartitionEnded));
@@ -405,5 +458,5 @@ export class ReplicaPartition {
 }
 
 function stoppedPhase(reason: string, last: Running | null): Phase & { kind: 'stopped' } {
-  return { kind: 'stopped', reason, isFault: false, isDisputed: false, last };
+  return { kind: 'stopped', reason, isFault: false, isDisputed: false, last, lookMs: 0 };
 }

@@ -164,7 +164,7 @@ export class Running {
     return this.#due === null || !this.fold.isSnapshotDueAfter(next.offset);
   }
 
-  /** Folds queued records until their size passes bytesMax. @throws UnknownSchema, UnknownFoldVersion, UnsupportedBase, NotDeterministic */
+  /** Folds queued records until their size passes bytesMax. @throws UnknownSchema, UnknownFoldVersion, SnapshotNeeded, NotDeterministic */
   foldSome(bytesMax: number): void {
     let bytes = 0;
     let taken = 0;

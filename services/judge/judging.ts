@@ -5,7 +5,7 @@
  */
 import { type Clock, type Fetched, type Log, LogFault, type Logger, type LogReader, type LogRecord, type LogWriter } from '../../adapters/ports.ts';
 import { type Digest, sameChain } from '../../core/aggregate/chain.ts';
-import { Fold, UnsupportedBase } from '../../core/aggregate/fold.ts';
+import { Fold, SnapshotNeeded } from '../../core/aggregate/fold.ts';
 import { UnknownFoldVersion } from '../../core/aggregate/settings.ts';
 import { type Complaints, complaintsOf, HealthHeard } from '../../core/judge/complaints.ts';
 import { type Sentence, sentences, Trial } from '../../core/judge/trial.ts';
@@ -14,6 +14,7 @@ import { healthCodec, outputBlockCodec, UndecodableRecord, UnknownSchema, verdic
 import { outputTopic, type Replica, topics } from '../../schemas/topics.ts';
 import type { OutputBlock, Verdict } from '../../schemas/types.ts';
 import { AgreementLog } from '../agreement-log.ts';
+import { BaseSearch, beginningOf, MissingBase } from '../beginning.ts';
 import { recordsBetween } from '../log-records.ts';
 import { readSnapshots, type Snapshot } from '../snapshots.ts';
 
@@ -288,7 +289,7 @@ export class Judging {
     const alike = [...newestAlike(a.whole, b.whole), ...a.whole.filter(isAgreed), ...b.whole.filter(isAgreed)];
     const agreed = alike.find((snapshot) => snapshot.offset >= startOffset);
     if (agreed) return Fold.restore(agreed.state, digest);
-    if (startOffset === 0) return new Fold(partition, digest);
+    if (startOffset === 0) return (await beginningOf(log, digest, partition, new BaseSearch(log, partition))).fold;
     throw new Unjudgeable(
       `no snapshot is held alike by both replicas, and nars/${partition} begins at offset ${startOffset}: ` +
         'restore the topics snapshots.a and snapshots.b, or the records of nars, from a backup',
@@ -326,7 +327,7 @@ export class Judging {
 class Unjudgeable extends Error {}
 
 function isTooNew(error: unknown): error is Error {
-  return error instanceof UnknownSchema || error instanceof UnknownFoldVersion || error instanceof UnsupportedBase;
+  return error instanceof UnknownSchema || error instanceof UnknownFoldVersion || error instanceof MissingBase || error instanceof SnapshotNeeded;
 }
 
 /** Newest first. */
