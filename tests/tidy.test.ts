@@ -125,6 +125,7 @@ describe('libraries', () => {
     zod: ['adapters/config.ts', 'adapters/config-values.ts'],
     yaml: ['adapters/config.ts'],
     commander: ['services/cli/'],
+    testcontainers: ['tests/torture/containers.ts'],
     'node:sqlite': ['adapters/ledger-sqlite.ts'],
     'node:dgram': ['adapters/udp.ts', 'adapters/udp-sender.ts', 'infra/'],
   };
