@@ -390,13 +390,13 @@ class ModelWriter implements LogWriter {
       }
       if (broker.strikes('unknownLost')) return unknown();
       if (broker.strikes('unknownLate')) {
-        broker.clock.after(broker.laterMs(), () => broker.append(log, messages, null));
+        broker.clock.after(broker.laterMs(), () => broker.append(broker.partition(topic, partition), messages, null));
         return unknown();
       }
       if (broker.strikes('swallowed')) return back(() => answer(Math.max(0, log.endOffset - 1)));
       const offset = broker.append(log, messages, null);
       if (broker.strikes('unknownAppended')) return unknown();
-      if (broker.strikes('repeated')) broker.clock.after(broker.laterMs(), () => broker.append(log, messages, null));
+      if (broker.strikes('repeated')) broker.clock.after(broker.laterMs(), () => broker.append(broker.partition(topic, partition), messages, null));
       const ms = broker.latency();
       back(() => (broker.reachable(process) ? answer(offset) : refuse(new LogFault('unknown', 'the connection broke'))), ms);
     });
