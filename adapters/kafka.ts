@@ -51,7 +51,7 @@ class KafkaLog implements Log {
   }
 
   writer(): LogWriter {
-    return new KafkaWriter(this.#settings, this.#logger);
+    return new KafkaWriter(this.#settings, this.#logger, this.#clock);
   }
 
   reader(isolation: 'raw' | 'committed'): LogReader {

@@ -32,7 +32,7 @@ describe('nars is deleted and made anew', () => {
 
   const emitted = () => Promise.all(Array.from({ length: partitions }, async (_, partition) => (await readAggregates(log, partition)).length));
   const emitsOn = (before: readonly number[]) =>
-    eventually(emitted, (now) => now.every((n, partition) => n > (before[partition] as number) + 200), minute);
+    eventually(emitted, (now) => now.every((n, partition) => n > (before[partition] as number) + 10), minute);
 
   async function replaceNars(): Promise<void> {
     const former = await log.topicId('nars');

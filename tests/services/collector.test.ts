@@ -5,10 +5,9 @@ import { ackPartition, replicas, topics } from '../../schemas/topics.ts';
 import type { Health, NarBatch } from '../../schemas/types.ts';
 import { Collector } from '../../services/collector/collector.ts';
 import { type CollectorConfig, collectorConfig } from '../../services/collector/config.ts';
-import { noLogFaults } from '../simulation/log-faults.ts';
 import { ModelClock, ProcessHandle } from '../simulation/model-clock.ts';
 import { ModelExporter } from '../simulation/model-exporter.ts';
-import { ModelBroker } from '../simulation/model-log.ts';
+import { ModelBroker, noLogFaults } from '../simulation/model-log.ts';
 import { ModelStoreServer, noStoreFaults } from '../simulation/model-store.ts';
 
 const silent: Logger = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };

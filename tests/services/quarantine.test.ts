@@ -78,9 +78,9 @@ function startAll(emit: 'elected' | 'agreed' = 'agreed'): void {
     id: 'feed-1',
     emit,
     agree_within: 5_000,
-    history: 3_600_000,
     transaction_outputs_max: 2_000,
     standby_after: 3_000,
+    history: 3_600_000,
     health_interval: 250,
   };
   start('feed', (parts, signal) => new Feed({ ...parts, settings }).run(signal));
@@ -274,6 +274,28 @@ describe('a replica whose memory is flipped', () => {
     expectAggregatesRight();
     expect(lastHealth('feed', 'feed-1').partitions[0]?.state).toBe('running');
   });
+});
+
+test('what was emitted wrong already is neither rewritten nor continued with what is right: the partition stays held, and says so', async () => {
+  startAll('elected');
+  await traffic(5_000);
+  kill('b');
+  flipIn('a');
+  await traffic(4_000);
+  const wrongFrom = emitted().findIndex((value, i) => !value.equals(reference()[i]!));
+  expect(wrongFrom).toBeGreaterThan(0);
+  startAggregator('b');
+  await traffic(10_000);
+  const standing = emitted().length;
+  await traffic(10_000);
+  expect(emitted()).toHaveLength(standing);
+  expect(verdicts().map(({ replica, state, n }) => `${replica} ${state} ${n}`)).toEqual([
+    `a quarantined ${wrongFrom + 1}`,
+    `a repaired ${wrongFrom + 1}`,
+  ]);
+  const [part] = lastHealth('feed', 'feed-1').partitions;
+  expect(part).toMatchObject({ state: 'held', detail: expect.stringContaining('would have to go out as adjustments') });
+  for (const replica of replicas) expectClean(replica);
 });
 
 test('a replica that finds another history in its own topic asks for judgment, and is repaired', async () => {

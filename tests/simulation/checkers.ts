@@ -129,7 +129,7 @@ export function trimsOnlyAcknowledged(history: PartitionHistory, incarnation: st
   return missing.length > 0 ? `${incarnation} ${sequence} is trimmed, and ${missing.length} of its flows are not in the log` : null;
 }
 
-/** I5. Outputs of one n are the same bytes whoever writes them, however often, those of the reference fold; but for a replica that is wrong. */
+/** I5. Outputs of one n are the same bytes whoever writes them, however often, and those of the reference fold; but for a replica that is wrong. */
 export function outputsAgree(history: PartitionHistory, replica: Replica, record: LogRecord): string | null {
   const block = outputBlockCodec.decode(record.value!);
   const view = history.views[replica];

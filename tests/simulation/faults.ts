@@ -1,8 +1,8 @@
 /** What goes wrong: each kind draws its parameters from a seed before the history begins, and strikes with them when its time comes. */
 import { allTopics, type Replica, replicas, snapshotTopic, topics } from '../../schemas/topics.ts';
 import { agreedOffset } from './cut-checkers.ts';
-import { noLogFaults } from './log-faults.ts';
 import type { Chance } from './model-clock.ts';
+import { noLogFaults } from './model-log.ts';
 import { noStoreFaults } from './model-store.ts';
 import { type Params, type Parts, partNames, type Strike } from './scenario.ts';
 import type { World } from './world.ts';
@@ -142,6 +142,7 @@ export const faults: Readonly<Record<string, Fault>> = {
       swallowed: sketch.someRate(0.3),
       repeated: sketch.someRate(0.3),
       readFault: sketch.someRate(0.3),
+      leaked: sketch.someRate(0.5),
     }),
     (world, { ms, ...rates }) => {
       world.broker.faults = { ...noLogFaults, ...rates };

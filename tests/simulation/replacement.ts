@@ -3,8 +3,9 @@ import { sha256 } from '../../adapters/digest.ts';
 import { LogFault } from '../../adapters/ports.ts';
 import { topics } from '../../schemas/topics.ts';
 import { awaitStop, NoSuccession, planSuccession, writeSuccession } from '../../services/cli/succession.ts';
-import { noLogFaults } from './log-faults.ts';
+
 import { ProcessHandle } from './model-clock.ts';
+import { noLogFaults } from './model-log.ts';
 import type { Replacement } from './scenario.ts';
 import type { World } from './world.ts';
 

@@ -16,7 +16,12 @@ const kinds = ['kill', 'pause', 'cut'] as const;
 type Kind = (typeof kinds)[number];
 
 const { values } = parseArgs({
-  options: { trials: { type: 'string', default: '50' }, kind: { type: 'string', multiple: true, default: [...kinds] }, json: { type: 'string' } },
+  options: {
+    trials: { type: 'string', default: '50' },
+    kind: { type: 'string', multiple: true, default: [...kinds] },
+    json: { type: 'string' },
+    dir: { type: 'string' },
+  },
 });
 const trialsWanted = Number(values.trials);
 
@@ -101,7 +106,7 @@ function line(kind: string, trials: readonly Trial[]): string {
   return `${kind.padEnd(8)} ${String(trials.length).padStart(6)}  ${figures(({ fedMs }) => fedMs)}  ${figures(({ electedMs }) => electedMs)}`;
 }
 
-const field = await Field.start();
+const field = await Field.start(values.dir ? { dir: values.dir } : {});
 const trials: Trial[] = [];
 try {
   field.startLoad();

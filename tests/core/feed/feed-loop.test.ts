@@ -7,9 +7,8 @@ import { outputTopic, type Replica, topics } from '../../../schemas/topics.ts';
 import type { Election, Health, Output } from '../../../schemas/types.ts';
 import { Feed } from '../../../services/feed/feed.ts';
 import { Watchdog } from '../../../services/watchdog/watchdog.ts';
-import { noLogFaults } from '../../simulation/log-faults.ts';
 import { ModelClock, ProcessHandle } from '../../simulation/model-clock.ts';
-import { ModelBroker } from '../../simulation/model-log.ts';
+import { ModelBroker, noLogFaults } from '../../simulation/model-log.ts';
 import { blockOf, historyOf } from './outputs.ts';
 
 const silent: Logger = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
