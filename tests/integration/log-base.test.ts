@@ -26,6 +26,7 @@ describe('nars is deleted and made anew', () => {
   }, 3 * minute);
 
   afterAll(async () => {
+    await load?.stop().catch(() => undefined);
     await log?.close();
     await stack?.stop();
   }, minute);

@@ -29,6 +29,7 @@ describe('heads that are cut', () => {
   }, 3 * minute);
 
   afterAll(async () => {
+    await load?.stop().catch(() => undefined);
     await log?.close();
     await stack?.stop();
   }, minute);

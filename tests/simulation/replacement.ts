@@ -10,7 +10,7 @@ import type { Replacement } from './scenario.ts';
 import type { World } from './world.ts';
 
 const withinMs = 120_000;
-const rough = { ...noLogFaults, unavailable: 0.03, unknownAppended: 0.03, unknownLost: 0.03, swallowed: 0.03, readFault: 0.03 };
+const rough = { ...noLogFaults, unavailable: 0.03, unknownAppended: 0.03, unknownLost: 0.03, swallowed: 0.03, readFault: 0.002 };
 
 /** Says what is wrong, or nothing. */
 export async function replaceNars(world: World, { awayMs, isRough }: Replacement): Promise<string | null> {
