@@ -94,6 +94,8 @@ export interface KafkaOptions {
   readonly controllerPort?: number;
   /** What clients are told to connect to, where something stands in between. */
   readonly advertisedPort?: number;
+  /** Further lines of server.properties; the last one of a name counts. */
+  readonly settings?: readonly string[];
   /** True: the broker outlives this process. */
   readonly detached?: boolean;
   readonly progress?: Progress;
@@ -121,7 +123,7 @@ export async function startKafka(options: KafkaOptions): Promise<LocalKafka> {
   const logFile = join(dir, 'kafka.log');
   const settings = join(dir, 'server.properties');
   mkdirSync(dir, { recursive: true });
-  writeFileSync(settings, serverProperties(dir, port, controllerPort, advertisedPort));
+  writeFileSync(settings, [serverProperties(dir, port, controllerPort, advertisedPort), ...(options.settings ?? []), ''].join('\n'));
   const classPath = join(libs, '*');
   if (!existsSync(join(dir, 'data', 'meta.properties'))) {
     const clusterId = randomBytes(16).toString('base64url').replace(/^-/, 'A');

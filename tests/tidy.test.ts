@@ -177,6 +177,7 @@ describe('files', () => {
       'infra/demo.ts',
       'tests/bench/bench.ts',
       'tests/simulation/simulate.ts',
+      'tests/conformance/conformance.ts',
     ]);
     const importedBy = (list: readonly Source[]) => new Set(list.flatMap(({ files }) => files));
     const [byProduct, byAny] = [importedBy(product), importedBy(sources)];
