@@ -183,6 +183,7 @@ describe('files', () => {
       'tests/simulation/worker.ts',
       'tests/torture/torture.ts',
       'tests/torture/failover-trials.ts',
+      'tests/conformance/conformance.ts',
     ]);
     const importedBy = (list: readonly Source[]) => new Set(list.flatMap(({ files }) => files));
     const [byProduct, byAny] = [importedBy(product), importedBy(sources)];
