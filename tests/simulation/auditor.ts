@@ -16,7 +16,10 @@ const noTotals = (): Totals => ({ flows: 0, bytes: 0n, packets: 0n });
 
 interface Accepted {
   readonly offset: number;
+  readonly sequence: number;
   readonly through: number;
+  /** It stands for what is lost, and says so. */
+  readonly isTombstone: boolean;
 }
 
 /** One partition of nars. */
@@ -58,7 +61,8 @@ export class PartitionAuditor {
     if (batch.sequence > last + 1) this.gaps++;
     if (batch.sequence !== last + 1) return [];
     streams.set(batch.incarnation, stream);
-    stream.push({ offset, through: batch.through });
+    const isTombstone = batch.nars.length === 0 && batch.losses.length > 0;
+    stream.push({ offset, sequence: batch.sequence, through: batch.through, isTombstone });
     return this.#count(batch);
   }
 
@@ -96,6 +100,15 @@ export class PartitionAuditor {
       if (before) sequences.set(incarnation, before.through);
     }
     return sequences;
+  }
+
+  /** Whether what was accepted of this incarnation under this number is the Loss of a batch. */
+  isReportedLost(incarnation: string, sequence: number): boolean {
+    for (const streams of this.#accepted.values()) {
+      const batch = streams.get(incarnation)?.find((one) => one.sequence <= sequence && sequence <= one.through);
+      if (batch?.isTombstone) return true;
+    }
+    return false;
   }
 
   /** What was accepted up to and with the record at this offset. */

@@ -4,6 +4,7 @@ import { ackCodec, outputBlockCodec, outputCodec } from '../../schemas/codec.ts'
 import { type Replica, replicas } from '../../schemas/topics.ts';
 import type { Ack, Output, WindowClose } from '../../schemas/types.ts';
 import { flowIdsOf, PartitionAuditor } from './auditor.ts';
+import { Wrongness } from './wrongness.ts';
 
 /** One replica's outputs of one partition, as a reader of its topic sees them. */
 export class OutputView {
@@ -30,11 +31,15 @@ export interface PartitionHistory {
   /** What a reader of isolation `committed` has got of aggregates. */
   readonly emitted: Buffer[];
   readonly balance: BalanceSums;
+  /** What was changed in the memory of a replica. */
+  readonly wrongness: Wrongness;
 }
 
 export function newHistory(reference: Reference): PartitionHistory {
   const views = { a: new OutputView(), b: new OutputView() };
-  return { auditor: new PartitionAuditor(), reference, views, acknowledged: { a: new Map(), b: new Map() }, emitted: [], balance: new BalanceSums() };
+  const acknowledged = { a: new Map(), b: new Map() };
+  const wrongness = new Wrongness();
+  return { auditor: new PartitionAuditor(), reference, views, acknowledged, emitted: [], balance: new BalanceSums(), wrongness };
 }
 
 /** I1. Every NAR is accepted at most once, whatever was sent again. */
@@ -56,28 +61,35 @@ export function acknowledgesTruly(history: PartitionHistory, ack: Ack): string |
   }
   const acknowledged = history.acknowledged[ack.replica as Replica];
   for (const [incarnation, sequence] of said) acknowledged.set(incarnation, Math.max(sequence, acknowledged.get(incarnation) ?? 0));
+  // It has read back what it has written, right or wrong.
+  if (history.wrongness.isWrong(ack.replica as Replica)) return null;
   const written = history.views[ack.replica as Replica].outputs.length;
   const due = history.reference.nAt(ack.folded_offset);
   return written < due ? `${ack.replica} acknowledges offset ${ack.folded_offset} with outputs up to ${written}, ${due} are due` : null;
 }
 
-/** I2. Nothing leaves a local copy that both have not acknowledged, and what leaves it is in the log. */
+/** I2. Nothing leaves a local copy that both have not acknowledged; what leaves it is in the log, or its loss is. */
 export function trimsOnlyAcknowledged(history: PartitionHistory, incarnation: string, sequence: number, value: Uint8Array | null): string | null {
   for (const replica of replicas) {
     if ((history.acknowledged[replica].get(incarnation) ?? 0) < sequence)
       return `${incarnation} ${sequence} is trimmed, and ${replica} has not acknowledged it`;
   }
+  if (history.auditor.isReportedLost(incarnation, sequence)) return null;
   const missing = value ? flowIdsOf(value).filter((id) => history.auditor.flows.get(id) !== 1) : [];
   return missing.length > 0 ? `${incarnation} ${sequence} is trimmed, and ${missing.length} of its flows are not in the log` : null;
 }
 
-/** I5. Outputs of one n are the same bytes whoever writes them, however often, and are those of the reference fold. */
+/** I5. Outputs of one n are the same bytes whoever writes them, however often, and those of the reference fold; but for a replica that is wrong. */
 export function outputsAgree(history: PartitionHistory, replica: Replica, record: LogRecord): string | null {
   const block = outputBlockCodec.decode(record.value!);
   const view = history.views[replica];
   for (const output of block.outputs) {
     const bytes = outputCodec.encode(output);
     const expected = history.reference.outputs[output.n - 1];
+    if (!expected?.equals(bytes) && history.wrongness.isWrong(replica)) {
+      history.wrongness.outputs++;
+      continue;
+    }
     if (!expected?.equals(bytes))
       return `${replica} writes output ${output.n}, which is not that of the fold: ${expected ? difference(output, expected) : 'none'}`;
     if (output.n > view.outputs.length) view.ahead.set(output.n, bytes);

@@ -1,133 +1,219 @@
-/** What goes wrong, and when: drawn from the seed, until the faults stop. */
+/** What goes wrong: each kind draws its parameters from a seed before the history begins, and strikes with them when its time comes. */
 import { allTopics, type Replica, replicas, snapshotTopic, topics } from '../../schemas/topics.ts';
+import { agreedOffset } from './cut-checkers.ts';
 import type { Chance } from './model-clock.ts';
 import { noLogFaults } from './model-log.ts';
 import { noStoreFaults } from './model-store.ts';
-import type { Supervised } from './processes.ts';
+import { type Params, type Parts, partNames, type Strike } from './scenario.ts';
 import type { World } from './world.ts';
 
-/** A fault strikes every so many ms, on average: dense in some seeds, sparse in others. */
-const pausesBetweenMs = [1_500, 4_000, 8_000];
+/** Draws what a strike needs to know. */
+class Sketch {
+  readonly parts: Parts;
+  readonly chance: Chance;
+  /** The replica whose memory goes wrong: with both, there would be nobody to be repaired from. */
+  readonly flipped: Replica;
+  readonly #isLong: boolean;
 
-type Fault = (world: World, chance: Chance) => void;
-
-const someone = (world: World, chance: Chance): Supervised => chance.pick(world.supervised);
-
-const kinds: Readonly<Record<string, Fault>> = {
-  kill: (world, chance) => someone(world, chance).kill(chance.integer(50, chance.happens(0.2) ? 45_000 : 3_000)),
-  stop: (world, chance) => someone(world, chance).stop(chance.integer(50, 3_000)),
-  stall: (world, chance) => someone(world, chance).pause(chance.integer(100, 20_000), false),
-  zombie: (world, chance) => {
-    const doubles = world.supervised.filter(({ role }) => role.kind !== 'accounting' && role.kind !== 'collector');
-    chance.pick(doubles).pause(chance.integer(500, 40_000), true);
-  },
-  zombieCollector: (world, chance) => {
-    world.onlyBound();
-    const collectors = world.supervised.filter(({ role }) => role.kind === 'collector');
-    chance.pick(collectors).pause(chance.integer(500, 40_000), true);
-  },
-  brokerAway: (world, chance) => {
-    const ms = chance.integer(100, 15_000);
-    world.note(`the broker is away for ${ms} ms`);
-    world.broker.away(ms);
-  },
-  cutOff: (world, chance) => {
-    const { current } = someone(world, chance);
-    if (!current) return;
-    const ms = chance.integer(500, 30_000);
-    world.note(`${current.name} does not reach the broker for ${ms} ms`);
-    world.broker.cutOff(current, ms);
-  },
-  storeAway: (world, chance) => {
-    const store = chance.pick(world.stores);
-    const ms = chance.integer(100, 20_000);
-    world.note(`a store is away for ${ms} ms`);
-    store.away(ms);
-  },
-  storeBack: (world, chance) => {
-    const restore = chance.pick(world.stores).save();
-    world.onlyBound();
-    world.clock.after(chance.integer(10, 3_000), () => {
-      world.note('a store goes back to what it was');
-      restore();
-    });
-  },
-  storeWiped: (world, chance) => {
-    world.note('a store is emptied');
-    world.onlyBound();
-    chance.pick(world.stores).wipe();
-  },
-  compaction: (world) => {
-    for (const topic of allTopics) if (topic.settings['cleanup.policy']?.value === 'compact') world.broker.compact(topic.name);
-  },
-  snapshotsLost: (world) => {
-    world.note('the snapshots of replica b are lost');
-    for (const { entries } of world.broker.topic(snapshotTopic('b').name).partitions) for (const entry of entries) entry.gone = true;
-  },
-  headCut: (world, chance) => {
-    const partition = chance.integer(0, world.histories.length - 1);
-    const before = Math.min(...replicas.map((replica) => newestSnapshot(world, replica, partition))) - 1;
-    world.note(`the head of nars/${partition} is cut at ${before}`);
-    world.broker.deleteRecords(topics.nars.name, partition, before);
-  },
-  badLog: (world, chance) => {
-    const rate = () => (chance.happens(0.4) ? chance.next() * 0.3 : 0);
-    world.note('the log is bad for a while');
-    world.broker.faults = {
-      unavailable: rate(),
-      unknownAppended: rate(),
-      unknownLost: rate(),
-      unknownLate: rate(),
-      swallowed: rate(),
-      repeated: rate(),
-      readFault: rate(),
-    };
-    world.clock.after(chance.integer(500, 15_000), () => {
-      world.broker.faults = { ...noLogFaults };
-    });
-  },
-  badStore: (world, chance) => {
-    const store = chance.pick(world.stores);
-    world.note('a store is bad for a while');
-    store.faults = { away: chance.next() * 0.2, unknownDone: chance.next() * 0.3, unknownLost: chance.next() * 0.3 };
-    world.clock.after(chance.integer(500, 15_000), () => {
-      store.faults = { ...noStoreFaults };
-    });
-  },
-  badWire: (world, chance) => {
-    world.note('the network loses datagrams for a while');
-    world.wire = { lost: chance.next() * 0.3, repeated: chance.next() * 0.1, delayed: chance.next() * 0.2 };
-    world.clock.after(chance.integer(500, 15_000), () => {
-      world.wire = { lost: 0, repeated: 0, delayed: 0 };
-    });
-  },
-};
-
-/** Its offset in nars; what lies before the lower of both may be cut, but for one record (DESIGN 3.6). */
-function newestSnapshot(world: World, replica: Replica, partition: number): number {
-  const standing = new Map<number, boolean>();
-  for (const { record, gone } of world.broker.partition(snapshotTopic(replica).name, partition).entries) {
-    if (!gone) standing.set(Number(record.key?.toString().split('/')[1]), record.value !== null);
+  constructor(parts: Parts, chance: Chance, isLong: boolean) {
+    this.parts = parts;
+    this.chance = chance;
+    this.flipped = chance.pick(replicas);
+    this.#isLong = isLong;
   }
-  return Math.max(0, ...[...standing].filter(([, stands]) => stands).map(([offset]) => offset));
+
+  /** A duration; in short histories nothing lasts longer than a part of what it does in long ones. */
+  ms(low: number, high: number): number {
+    return this.chance.integer(low, this.#isLong ? high : Math.max(low, Math.ceil(high / shorter)));
+  }
+
+  part(...not: readonly string[]): string {
+    return this.chance.pick(partNames(this.parts).filter((name) => !not.some((head) => name.startsWith(head))));
+  }
+
+  collector(): number {
+    return this.chance.integer(0, this.parts.collectors - 1);
+  }
+
+  partition(): number {
+    return this.chance.integer(0, this.parts.partitions - 1);
+  }
+
+  rate(max: number): number {
+    return Math.round(1000 * max * this.chance.next()) / 1000;
+  }
+
+  /** Some of the rates stay 0, so that each kind of trouble also comes alone. */
+  someRate(max: number): number {
+    return this.chance.happens(0.4) ? this.rate(max) : 0;
+  }
 }
 
-const roughKinds = ['storeBack', 'storeWiped', 'storeAway', 'badStore', 'zombieCollector'];
+const shorter = 5;
 
-/** Has faults strike until then; each seed knows only some kinds, so that rare combinations come up, too. */
-export function scheduleFaults(world: World, chance: Chance, untilMs: number): void {
+interface Fault {
+  readonly draw: (sketch: Sketch) => Params;
+  readonly strike: (world: World, params: Params) => void;
+}
+
+/** A strike gets what was drawn for it. */
+function fault<Drawn extends Params>(draw: (sketch: Sketch) => Drawn, strike: (world: World, params: Drawn) => void): Fault {
+  return { draw, strike: (world, params) => strike(world, params as Drawn) };
+}
+
+const nothing = () => ({});
+
+export const faults: Readonly<Record<string, Fault>> = {
+  kill: fault(
+    (sketch) => ({ part: sketch.part(), downMs: sketch.ms(50, sketch.chance.happens(0.2) ? 45_000 : 6_000) }),
+    (world, { part, downMs }) => world.part(part).kill(downMs),
+  ),
+  stop: fault(
+    (sketch) => ({ part: sketch.part(), downMs: sketch.ms(50, 6_000) }),
+    (world, { part, downMs }) => world.part(part).stop(downMs),
+  ),
+  stall: fault(
+    (sketch) => ({ part: sketch.part(), ms: sketch.ms(100, 20_000) }),
+    (world, { part, ms }) => world.part(part).pause(ms, false),
+  ),
+  zombie: fault(
+    (sketch) => ({ part: sketch.part('c', 'accounting'), ms: sketch.ms(500, 40_000) }),
+    (world, { part, ms }) => world.part(part).pause(ms, true),
+  ),
+  zombieCollector: fault(
+    (sketch) => ({ part: collectorName(sketch.collector()), ms: sketch.ms(500, 40_000) }),
+    (world, { part, ms }) => {
+      world.onlyBound();
+      world.part(part).pause(ms, true);
+    },
+  ),
+  brokerAway: fault(
+    (sketch) => ({ ms: sketch.ms(100, 15_000) }),
+    (world, { ms }) => world.broker.away(ms),
+  ),
+  cutOff: fault(
+    (sketch) => ({ part: sketch.part(), ms: sketch.ms(500, 30_000) }),
+    (world, { part, ms }) => {
+      const { current } = world.part(part);
+      if (current) world.broker.cutOff(current, ms);
+    },
+  ),
+  storeAway: fault(
+    (sketch) => ({ collector: sketch.collector(), ms: sketch.ms(100, 20_000) }),
+    (world, { collector, ms }) => world.store(collector).away(ms),
+  ),
+  storeBack: fault(
+    (sketch) => ({ collector: sketch.collector(), ms: sketch.ms(10, 10_000) }),
+    (world, { collector, ms }) => {
+      const restore = world.store(collector).save();
+      world.onlyBound();
+      world.clock.after(ms, () => {
+        world.note(`store ${collector} goes back to what it was`);
+        restore();
+      });
+    },
+  ),
+  storeWiped: fault(
+    (sketch) => ({ collector: sketch.collector() }),
+    (world, { collector }) => {
+      world.onlyBound();
+      world.store(collector).wipe();
+    },
+  ),
+  compaction: fault(nothing, (world) => {
+    for (const topic of allTopics) if (topic.settings['cleanup.policy']?.value === 'compact') world.broker.compact(topic.name);
+  }),
+  snapshotsLost: fault(nothing, (world) => {
+    for (const partition of world.histories.keys()) world.agreedOnce[partition] = agreedOffset(world.broker, partition);
+    world.broker.createTopic(snapshotTopic('b').name, world.histories.length);
+  }),
+  flip: fault(
+    (sketch) => ({ replica: sketch.flipped, partition: sketch.partition() }),
+    // Before both hold a snapshot alike nobody could tell where what is wrong began; it may also have been copied by then.
+    (world, { replica, partition }) => whenAgreed(world, partition, 60, () => world.flip(replica, partition)),
+  ),
+  badLog: fault(
+    (sketch) => ({
+      ms: sketch.ms(500, 15_000),
+      unavailable: sketch.someRate(0.3),
+      unknownAppended: sketch.someRate(0.3),
+      unknownLost: sketch.someRate(0.3),
+      unknownLate: sketch.someRate(0.3),
+      swallowed: sketch.someRate(0.3),
+      repeated: sketch.someRate(0.3),
+      readFault: sketch.someRate(0.3),
+      leaked: sketch.someRate(0.5),
+    }),
+    (world, { ms, ...rates }) => {
+      world.broker.faults = { ...noLogFaults, ...rates };
+      world.clock.after(ms, () => {
+        world.broker.faults = { ...noLogFaults };
+      });
+    },
+  ),
+  badStore: fault(
+    (sketch) => ({
+      collector: sketch.collector(),
+      ms: sketch.ms(500, 15_000),
+      away: sketch.rate(0.2),
+      unknownDone: sketch.rate(0.3),
+      unknownLost: sketch.rate(0.3),
+    }),
+    (world, { collector, ms, ...rates }) => {
+      const store = world.store(collector);
+      store.faults = { ...noStoreFaults, ...rates };
+      world.clock.after(ms, () => {
+        store.faults = { ...noStoreFaults };
+      });
+    },
+  ),
+  badWire: fault(
+    (sketch) => ({ ms: sketch.ms(500, 15_000), lost: sketch.rate(0.3), repeated: sketch.rate(0.1), delayed: sketch.rate(0.2) }),
+    (world, { ms, lost, repeated, delayed }) => {
+      world.wire = { lost, repeated, delayed };
+      world.clock.after(ms, () => {
+        world.wire = { lost: 0, repeated: 0, delayed: 0 };
+      });
+    },
+  ),
+};
+
+function whenAgreed(world: World, partition: number, attempts: number, act: () => void): void {
+  const { entries } = world.broker.partition(topics.agreements.name, 0);
+  if (entries.some(({ record }) => record.key?.toString() === String(partition))) act();
+  else if (attempts > 0) world.clock.after(500, () => whenAgreed(world, partition, attempts - 1, act));
+}
+
+/** A fault strikes every so many ms, on average: dense in some seeds, sparse in others. */
+const pausesBetweenMs = { short: [250, 600, 1_500], long: [1_500, 4_000, 8_000] };
+
+/** After these a loss is known only roughly. */
+const roughFaults = ['storeBack', 'storeWiped', 'storeAway', 'badStore', 'zombieCollector'];
+
+/** What goes wrong in a history; each seed knows only some kinds, so that rare combinations come up, too. */
+export function drawStrikes(parts: Parts, untilMs: number, isLong: boolean, chance: Chance): Strike[] {
+  const sketch = new Sketch(parts, chance, isLong);
   // In half of the seeds nothing happens after which a loss could be known only roughly, so that all is held to the flow.
-  const rough = chance.happens(0.5) ? [] : roughKinds;
-  const names = [...Object.keys(kinds).filter((name) => !roughKinds.includes(name)), ...rough].filter(() => chance.happens(0.5));
-  const pauseMs = chance.pick(pausesBetweenMs);
-  const strike = () => {
-    if (world.clock.now() >= untilMs) return;
+  const rough = chance.happens(0.5) ? [] : roughFaults;
+  const usual = Object.keys(faults).filter((name) => name !== 'flip' && !roughFaults.includes(name));
+  const names = [...usual, ...rough].filter(() => chance.happens(0.5));
+  // Memory goes wrong in some seeds only, since their feeds wait for both replicas.
+  if (chance.happens(0.25)) names.push('flip');
+  const pauseMs = chance.pick(isLong ? pausesBetweenMs.long : pausesBetweenMs.short);
+  const strikes: Strike[] = [];
+  for (let atMs = chance.integer(500, 3_000); names.length > 0 && atMs < untilMs; atMs += chance.integer(0, 2 * pauseMs)) {
     const name = chance.pick(names);
-    world.count(name);
-    kinds[name]?.(world, chance);
-    world.clock.after(chance.integer(0, 2 * pauseMs), strike);
-  };
-  if (names.length > 0) world.clock.after(chance.integer(3_000, 10_000), strike);
+    strikes.push({ atMs, fault: name, params: (faults[name] as Fault).draw(sketch) });
+  }
+  return strikes;
+}
+
+export function strike(world: World, { fault: name, params }: Strike): void {
+  const kind = faults[name];
+  if (!kind) throw new Error(`there is no fault ${name}`);
+  world.note(`${name} ${JSON.stringify(params)}`);
+  world.count(name);
+  kind.strike(world, params);
 }
 
 /** Everything is well again; of doubled processes some stay, since safety must not need them gone. */
@@ -147,4 +233,12 @@ export function endFaults(world: World, chance: Chance): void {
     }
     if (supervised.role.kind === 'collector' || chance.happens(0.5)) supervised.killOlder();
   }
+}
+
+export function collectorName(index: number): string {
+  return `c${index + 1}`;
+}
+
+export function collectorNames(count: number): string[] {
+  return Array.from({ length: count }, (_, index) => collectorName(index));
 }

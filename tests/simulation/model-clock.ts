@@ -50,12 +50,21 @@ export class Chance {
 interface Event {
   readonly at: number;
   readonly order: number;
-  readonly action: () => void;
+  /** Null when it was called off. */
+  action: (() => void) | null;
 }
 
-/** Stands between two events until every promise that the last one resolved has been acted upon. */
-function microtasksDone(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
+let turns = 0;
+/** So many events follow one another before the runtime has a turn of its own, for its timers and its garbage. */
+const eventsPerTurn = 4_096;
+
+/**
+ * Calls it when every promise that the last event resolved has been acted upon: ticks come after all microtasks, those that microtasks queue
+ * included. The loops under test wait for nothing but promises.
+ */
+function afterMicrotasks(action: () => void): void {
+  if (++turns % eventsPerTurn === 0) setImmediate(action);
+  else queueMicrotask(() => process.nextTick(action));
 }
 
 /** The clock of the whole simulation, and, used as a Clock, that of a process that never dies. */
@@ -99,9 +108,13 @@ export class ModelClock implements Clock {
     return `${this.now().toString(36)}-${this.chance.integer(0, 2 ** 40).toString(16)}`;
   }
 
-  /** Has the action done so many virtual ms from now; of two at one time the one asked for first comes first. */
-  after(ms: number, action: () => void): void {
-    this.#push({ at: this.#time + Math.max(0, ms), order: this.#order++, action });
+  /** Has the action done so many virtual ms from now; of two at one time the one asked for first comes first. @returns what calls it off */
+  after(ms: number, action: () => void): () => void {
+    const event: Event = { at: this.#time + Math.max(0, ms), order: this.#order++, action };
+    this.#push(event);
+    return () => {
+      event.action = null;
+    };
   }
 
   /** Lets everything happen up to this Unix time in ms, event by event. */
@@ -110,21 +123,36 @@ export class ModelClock implements Clock {
   }
 
   /** As run, but stops as soon as done() holds after an event; says whether it did. */
-  async runUntil(done: () => boolean, limitMs: number): Promise<boolean> {
-    await microtasksDone();
-    for (;;) {
-      if (done()) return true;
-      const next = this.#heap[0];
-      if (!next || next.at > limitMs) break;
-      this.#pop();
-      this.#time = next.at;
-      next.action();
-      await microtasksDone();
-      this.events++;
-      this.afterEvent();
-    }
-    this.#time = Math.max(this.#time, limitMs);
-    return false;
+  runUntil(done: () => boolean, limitMs: number): Promise<boolean> {
+    return new Promise((resolve, reject) => {
+      const step = () => {
+        try {
+          if (done()) return resolve(true);
+          let next = this.#heap[0];
+          for (; next && !next.action; next = this.#heap[0]) this.#pop();
+          if (!next || next.at > limitMs) {
+            this.#time = Math.max(this.#time, limitMs);
+            return resolve(false);
+          }
+          this.#pop();
+          this.#time = next.at;
+          next.action?.();
+        } catch (error) {
+          return reject(error);
+        }
+        afterMicrotasks(settled);
+      };
+      const settled = () => {
+        try {
+          this.events++;
+          this.afterEvent();
+        } catch (error) {
+          return reject(error);
+        }
+        step();
+      };
+      afterMicrotasks(step);
+    });
   }
 
   #push(event: Event): void {

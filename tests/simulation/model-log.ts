@@ -1,34 +1,27 @@
 /** A broker in memory: Kafka as far as flowledger relies on it, with the faults that flowledger must survive. */
-import {
-  type Fetched,
-  type Log,
-  type LogBounds,
-  LogFault,
-  type LogMessage,
-  type LogReader,
-  type LogRecord,
-  type LogWriter,
-  type TransactionalWriter,
-} from '../../adapters/ports.ts';
+import { type Log, LogFault, type LogMessage, type LogRecord } from '../../adapters/ports.ts';
 import { allTopics } from '../../schemas/topics.ts';
 import { type Chance, type ModelClock, ProcessHandle } from './model-clock.ts';
+import { ModelLog } from './model-log-client.ts';
 
-/** Probability of each fault, per call. All 0: a broker that is merely slow. */
+/** Probability of each fault, per request. All 0: a broker that is merely slow. */
 export interface LogFaults {
   /** Refused before anything happened. */
   unavailable: number;
-  /** Reported as unknown, and appended. */
+  /** Carried out, and the answer is lost. */
   unknownAppended: number;
-  /** Reported as unknown, and not appended. */
+  /** Lost on the way there. */
   unknownLost: number;
-  /** Reported as unknown, and appended up to some seconds later. */
+  /** Carried out up to some seconds later, when the client has given up and its connection is gone. */
   unknownLate: number;
-  /** K1: reported as a success, and not appended. */
+  /** A client that reports a success and has sent nothing. */
   swallowed: number;
-  /** Reported as a success, and appended once more up to some seconds later. */
+  /** Carried out, and once more up to some seconds later. */
   repeated: number;
   /** A read fails. */
   readFault: number;
+  /** K8: a reader of isolation `committed` gets records of an aborted transaction. */
+  leaked: number;
 }
 
 export const noLogFaults: LogFaults = {
@@ -39,16 +32,38 @@ export const noLogFaults: LogFaults = {
   swallowed: 0,
   repeated: 0,
   readFault: 0,
+  leaked: 0,
 };
 
-interface Transaction {
+/** What the broker remembers of a producer's last batches in a partition: by these it knows a repeat. */
+interface SeenBatch {
+  readonly epoch: number;
+  readonly firstSequence: number;
+  readonly lastSequence: number;
+  readonly offset: number;
+}
+
+/** As Kafka does. */
+const batchesSeenMax = 5;
+/** producer.id.expiration.ms, much shortened: after it any sequence is accepted. */
+const producerExpiryMs = 20_000;
+
+/** One request to append, as it stands on the wire. */
+export interface ProduceRequest {
+  readonly producerId: string;
+  readonly epoch: number;
+  readonly sequence: number;
+  readonly messages: readonly LogMessage[];
+}
+
+export interface Transaction {
   readonly producer: Producer;
   state: 'open' | 'decided' | 'committed' | 'aborted';
   readonly partition: PartitionLog;
-  readonly firstOffset: number;
 }
 
-interface Producer {
+/** Of a transactional id. */
+export interface Producer {
   id: string;
   epoch: number;
   current: Transaction | null;
@@ -68,6 +83,7 @@ export class PartitionLog {
   readonly entries: Entry[] = [];
   startOffset = 0;
   readonly waiting = new Set<() => void>();
+  readonly #producers = new Map<string, { batches: SeenBatch[]; atMs: number }>();
 
   constructor(topic: string, partition: number) {
     this.topic = topic;
@@ -86,26 +102,64 @@ export class PartitionLog {
       if (!entry.record.marker && entry.transaction?.state !== 'aborted') yield entry.record;
     }
   }
+
+  /**
+   * As ProducerStateEntry does: a batch of the epoch, first and last sequence of one of the last five is taken for a repeat, whatever it holds, and
+   * answered with the offset of that one (K1); anything but the next sequence is refused. Null: to be appended.
+   */
+  repeated({ producerId, epoch, sequence, messages }: ProduceRequest, nowMs: number): number | null {
+    const seen = this.#producers.get(producerId);
+    if (!seen || nowMs - seen.atMs > producerExpiryMs) return null;
+    const lastSequence = sequence + messages.length - 1;
+    const same = seen.batches.find((batch) => batch.epoch === epoch && batch.firstSequence === sequence && batch.lastSequence === lastSequence);
+    if (same) return same.offset;
+    const last = seen.batches.at(-1);
+    if (last && last.epoch === epoch && sequence !== last.lastSequence + 1) {
+      throw new LogFault('unknown', `sequence ${sequence} of producer ${producerId} is out of order, ${last.lastSequence + 1} is due`);
+    }
+    return null;
+  }
+
+  noteBatch({ producerId, epoch, sequence, messages }: ProduceRequest, offset: number, nowMs: number): void {
+    const batches = this.#producers.get(producerId)?.batches ?? [];
+    batches.push({ epoch, firstSequence: sequence, lastSequence: sequence + messages.length - 1, offset });
+    this.#producers.set(producerId, { batches: batches.slice(-batchesSeenMax), atMs: nowMs });
+  }
+
+  /** An unclean election: another broker's copy, which is shorter, is the log now; what it knew of producers is as old. */
+  truncate(endOffset: number): void {
+    this.entries.length = Math.max(0, Math.min(this.entries.length, endOffset));
+    this.startOffset = Math.min(this.startOffset, this.endOffset);
+    for (const [id, { batches, atMs }] of this.#producers) {
+      this.#producers.set(id, { batches: batches.filter(({ offset }) => offset < endOffset), atMs });
+    }
+  }
 }
 
 function undecided(transaction: Transaction | null): boolean {
   return transaction?.state === 'open' || transaction?.state === 'decided';
 }
 
-const requestTimeoutMs = 5000;
 const transactionTimeoutMs = 30_000;
 const activeSegmentRecords = 5;
-const messageBytesRefused = 4 * 1024 * 1024;
 
 /** The broker itself. What processes get of it is a Log, by connect(). */
 export class ModelBroker {
   readonly clock: ModelClock;
   readonly chance: Chance;
   faults: LogFaults = { ...noLogFaults };
+  /** The client goes on with its producer after a fault: K1 comes of that. */
+  isClientCareless = false;
+  /** As above, for transactions: KAFKA-17754 comes of that. */
+  keepsTransactionalWriter = false;
+  /** Off the true time, by jumps. */
+  skewMs = 0;
   /** How often each fault happened. */
   readonly counts: Record<string, number> = {};
   /** Called for each record that enters the log, markers included. */
   onAppend: (topic: string, partition: number, record: LogRecord) => void = () => undefined;
+  /** Called when a head was cut. */
+  onCut: (topic: string, partition: number, from: number) => void = () => undefined;
   readonly #topics = new Map<string, { id: string; partitions: PartitionLog[] }>();
   readonly #producers = new Map<string, Producer>();
   readonly #groupOffsets = new Map<string, number>();
@@ -123,7 +177,9 @@ export class ModelBroker {
   /** Also replaces a topic of that name, with a new id. */
   createTopic(name: string, partitions: number): void {
     const id = `topic-${this.chance.integer(0, 2 ** 32).toString(16)}`;
+    const former = this.#topics.get(name);
     this.#topics.set(name, { id, partitions: Array.from({ length: partitions }, (_, partition) => new PartitionLog(name, partition)) });
+    for (const log of former?.partitions ?? []) this.#wake(log);
   }
 
   /** Without a process: for a test's own calls. */
@@ -163,7 +219,17 @@ export class ModelBroker {
 
   deleteRecords(topic: string, partition: number, before: number): void {
     const log = this.partition(topic, partition);
-    log.startOffset = Math.max(log.startOffset, Math.min(before, log.endOffset));
+    const from = log.startOffset;
+    log.startOffset = Math.max(from, Math.min(before, log.endOffset));
+    if (log.startOffset > from) this.onCut(topic, partition, from);
+    this.#wake(log);
+  }
+
+  /** After an unclean election the log has lost its last records. */
+  truncate(topic: string, partition: number, records: number): void {
+    const log = this.partition(topic, partition);
+    log.truncate(log.endOffset - records);
+    this.#wake(log);
   }
 
   /** Keeps the last record of each key, and whatever is among the last few. */
@@ -176,6 +242,23 @@ export class ModelBroker {
         seen.add(key);
       }
     }
+  }
+
+  newProducerId(): string {
+    return String(this.#nextProducer++);
+  }
+
+  /** A produce request outside of transactions arrives. @returns the offset that it is answered with. @throws LogFault */
+  produce(log: PartitionLog, request: ProduceRequest): number {
+    const now = this.clock.now();
+    const repeated = log.repeated(request, now);
+    if (repeated !== null) {
+      this.count('taken for a repeat');
+      return repeated;
+    }
+    const offset = this.append(log, request.messages, null);
+    log.noteBatch(request, offset, now);
+    return offset;
   }
 
   append(log: PartitionLog, messages: readonly LogMessage[], transaction: Transaction | null): number {
@@ -194,14 +277,15 @@ export class ModelBroker {
   ): void {
     const record: LogRecord = {
       offset: log.endOffset,
-      key: key && Buffer.from(key),
-      value: value && Buffer.from(value),
-      appendedMs: this.clock.now(),
+      key: key && asBuffer(key),
+      value: value && asBuffer(value),
+      appendedMs: this.clock.now() + this.skewMs,
       producerId: transaction?.producer.id ?? '',
       marker,
     };
     log.entries.push({ record, transaction, gone: false });
-    this.onAppend(log.topic, log.partition, record);
+    // A topic that was re-created has another log of that name; what is still written to the former one, nobody sees.
+    if (this.#topics.get(log.topic)?.partitions[log.partition] === log) this.onAppend(log.topic, log.partition, record);
   }
 
   #wake(log: PartitionLog): void {
@@ -219,23 +303,45 @@ export class ModelBroker {
     if (current) this.endTransaction(current, current.state === 'decided' ? 'commit' : 'abort');
     if (!producer || this.chance.happens(0.05)) {
       if (producer) producer.epoch = Number.POSITIVE_INFINITY;
-      producer = { id: String(this.#nextProducer++), epoch: 0, current: null };
+      producer = { id: this.newProducerId(), epoch: 0, current: null };
       this.#producers.set(transactionalId, producer);
     }
     producer.epoch++;
     return { producer, epoch: producer.epoch };
   }
 
-  beginTransaction(producer: Producer, log: PartitionLog, messages: readonly LogMessage[]): Transaction {
-    const transaction: Transaction = { producer, state: 'open', partition: log, firstOffset: log.endOffset };
+  /** AddPartitionsToTxn. */
+  beginTransaction(producer: Producer, log: PartitionLog): void {
+    if (producer.current) return;
+    const transaction: Transaction = { producer, state: 'open', partition: log };
     producer.current = transaction;
-    this.append(log, messages, transaction);
     this.clock.after(transactionTimeoutMs, () => {
       if (transaction.state !== 'open') return;
       producer.epoch++;
       this.endTransaction(transaction, 'abort');
     });
-    return transaction;
+  }
+
+  /** A produce request of a transactional producer arrives: it joins whatever transaction is open, its own or a later one of the same epoch. */
+  produceInTransaction(producer: Producer, request: ProduceRequest): void {
+    const transaction = producer.current;
+    if (transaction?.state !== 'open') throw new LogFault('unknown', 'no transaction is open');
+    const { partition } = transaction;
+    const now = this.clock.now();
+    if (partition.repeated(request, now) !== null) {
+      this.count('taken for a repeat');
+      return;
+    }
+    partition.noteBatch(request, partition.endOffset, now);
+    this.append(partition, request.messages, transaction);
+  }
+
+  /** EndTxn arrives: it commits whatever transaction is open (KAFKA-17754). */
+  commitTransaction(producer: Producer): void {
+    const transaction = producer.current;
+    if (!transaction) throw new LogFault('unknown', 'no transaction is open');
+    transaction.state = 'decided';
+    this.clock.after(this.latency(), () => this.endTransaction(transaction, 'commit'));
   }
 
   endTransaction(transaction: Transaction, marker: 'commit' | 'abort'): void {
@@ -252,6 +358,16 @@ export class ModelBroker {
 
   setGroupOffset(group: string, topic: string, partition: number, offset: number): void {
     this.#groupOffsets.set(`${group}/${topic}/${partition}`, offset);
+  }
+
+  /** They expire, or an operator resets them; to: where, given the log. Null: none is noted any more. */
+  resetGroupOffsets(to: (log: PartitionLog) => number | null): void {
+    for (const name of [...this.#groupOffsets.keys()]) {
+      const [, topic, partition] = name.split('/') as [string, string, string];
+      const offset = to(this.partition(topic, Number(partition)));
+      if (offset === null) this.#groupOffsets.delete(name);
+      else this.#groupOffsets.set(name, offset);
+    }
   }
 
   /** One way over the network, in ms: mostly well below one, rarely a hundred. */
@@ -276,293 +392,7 @@ export class ModelBroker {
   }
 }
 
-class ModelLog implements Log {
-  readonly #broker: ModelBroker;
-  readonly #process: ProcessHandle;
-
-  constructor(broker: ModelBroker, process: ProcessHandle) {
-    this.#broker = broker;
-    this.#process = process;
-  }
-
-  writer(): LogWriter {
-    return new ModelWriter(this.#broker, this.#process);
-  }
-
-  reader(isolation: 'raw' | 'committed'): LogReader {
-    return new ModelReader(this.#broker, this.#process, isolation);
-  }
-
-  transactionalWriter(transactionalId: string): TransactionalWriter {
-    return new ModelTransactionalWriter(this.#broker, this.#process, transactionalId);
-  }
-
-  topicId(topic: string): Promise<string> {
-    return this.#ask(() => this.#broker.topic(topic).id);
-  }
-
-  partitionCount(topic: string): Promise<number> {
-    return this.#ask(() => this.#broker.topic(topic).partitions.length);
-  }
-
-  bounds(topic: string, partition: number): Promise<LogBounds> {
-    return this.#ask(() => {
-      const { startOffset, endOffset } = this.#broker.partition(topic, partition);
-      return { startOffset, endOffset };
-    });
-  }
-
-  commitOffset(group: string, topic: string, partition: number, offset: number): Promise<void> {
-    return this.#ask(() => this.#broker.setGroupOffset(group, topic, partition, offset));
-  }
-
-  committedOffset(group: string, topic: string, partition: number): Promise<number> {
-    return this.#ask(() => this.#broker.groupOffset(group, topic, partition));
-  }
-
-  async close(): Promise<void> {
-    return undefined;
-  }
-
-  #ask<T>(effect: () => T): Promise<T> {
-    return request(this.#broker, this.#process, () => {
-      if (this.#broker.strikes('readFault')) throw new LogFault('unavailable', 'the broker is busy');
-      return effect();
-    });
-  }
-}
-
-/** A call that fails as unavailable where the broker is away when it arrives. */
-function request<T>(broker: ModelBroker, process: ProcessHandle, effect: () => T): Promise<T> {
-  return process.request(broker.latency(), broker.latency(), () => {
-    if (!broker.reachable(process)) throw new LogFault('unavailable', 'the broker is away');
-    return effect();
-  });
-}
-
-class ModelWriter implements LogWriter {
-  readonly #broker: ModelBroker;
-  readonly #process: ProcessHandle;
-  readonly #queues = new Map<string, Promise<unknown>>();
-  #closed = false;
-
-  constructor(broker: ModelBroker, process: ProcessHandle) {
-    this.#broker = broker;
-    this.#process = process;
-  }
-
-  append(topic: string, partition: number, messages: readonly LogMessage[]): Promise<number> {
-    const copies = messages.map(({ key, value }) => ({ key: key && Buffer.from(key), value: value && Buffer.from(value) }));
-    const queue = `${topic}/${partition}`;
-    const before = this.#queues.get(queue) ?? Promise.resolve();
-    const appended = before.catch(() => undefined).then(() => this.#send(topic, partition, copies));
-    this.#queues.set(
-      queue,
-      appended.catch(() => undefined),
-    );
-    return appended;
-  }
-
-  #send(topic: string, partition: number, messages: readonly LogMessage[]): Promise<number> {
-    if (this.#closed) return Promise.reject(new LogFault('unavailable', 'the writer is closed'));
-    if (messages.some(({ value }) => (value?.length ?? 0) > messageBytesRefused)) {
-      return Promise.reject(new LogFault('refused', 'the message is larger than max.message.bytes'));
-    }
-    const broker = this.#broker;
-    const process = this.#process;
-    return process.exchange(broker.latency(), (answer, refuse) => {
-      const back = (reply: () => void, ms = broker.latency()) => broker.clock.after(ms, reply);
-      const unknown = () => back(() => refuse(new LogFault('unknown', 'no answer in time')), requestTimeoutMs);
-      if (!broker.reachable(process) || broker.strikes('unavailable')) return back(() => refuse(new LogFault('unavailable', 'the broker is away')));
-      let log: PartitionLog;
-      try {
-        log = broker.partition(topic, partition);
-      } catch (error) {
-        return back(() => refuse(error as Error));
-      }
-      if (broker.strikes('unknownLost')) return unknown();
-      if (broker.strikes('unknownLate')) {
-        broker.clock.after(broker.laterMs(), () => broker.append(log, messages, null));
-        return unknown();
-      }
-      if (broker.strikes('swallowed')) return back(() => answer(Math.max(0, log.endOffset - 1)));
-      const offset = broker.append(log, messages, null);
-      if (broker.strikes('unknownAppended')) return unknown();
-      if (broker.strikes('repeated')) broker.clock.after(broker.laterMs(), () => broker.append(log, messages, null));
-      const ms = broker.latency();
-      back(() => (broker.reachable(process) ? answer(offset) : refuse(new LogFault('unknown', 'the connection broke'))), ms);
-    });
-  }
-
-  async close(): Promise<void> {
-    this.#closed = true;
-  }
-}
-
-class ModelTransactionalWriter implements TransactionalWriter {
-  readonly #broker: ModelBroker;
-  readonly #process: ProcessHandle;
-  readonly #transactionalId: string;
-  #identity: { producer: Producer; epoch: number } | null = null;
-  #spoilt = false;
-
-  constructor(broker: ModelBroker, process: ProcessHandle, transactionalId: string) {
-    this.#broker = broker;
-    this.#process = process;
-    this.#transactionalId = transactionalId;
-  }
-
-  async open(): Promise<void> {
-    this.#identity = await this.#step(() => this.#broker.openProducer(this.#transactionalId));
-  }
-
-  async commit(topic: string, partition: number, messages: readonly LogMessage[]): Promise<void> {
-    const identity = this.#identity;
-    if (!identity || this.#spoilt) throw new LogFault('unavailable', 'the writer is not open');
-    const broker = this.#broker;
-    const { producer } = identity;
-    while (producer.current && producer.current.state === 'decided') await this.#step(() => undefined);
-    const transaction = await this.#step(() => {
-      this.#checkEpoch(identity);
-      if (producer.current) throw new LogFault('unknown', 'a transaction is still under way');
-      return broker.beginTransaction(producer, broker.partition(topic, partition), messages);
-    });
-    await this.#step(() => {
-      this.#checkEpoch(identity);
-      if (transaction.state !== 'open') throw new LogFault('fenced', 'the transaction was ended by the broker');
-      transaction.state = 'decided';
-      broker.clock.after(broker.latency(), () => broker.endTransaction(transaction, 'commit'));
-    });
-  }
-
-  async close(): Promise<void> {
-    this.#spoilt = true;
-  }
-
-  #checkEpoch(identity: { producer: Producer; epoch: number }): void {
-    if (identity.producer.epoch !== identity.epoch) throw new LogFault('fenced', `a newer producer of ${this.#transactionalId} is open`);
-  }
-
-  /** One request of the transaction's protocol; its answer may be lost before or after the effect. */
-  async #step<T>(effect: () => T): Promise<T> {
-    const broker = this.#broker;
-    try {
-      return await request(broker, this.#process, () => {
-        if (broker.strikes('unavailable')) throw new LogFault('unavailable', 'the coordinator is not there');
-        if (broker.strikes('unknownLost')) throw new LogFault('unknown', 'no answer in time');
-        const result = effect();
-        if (broker.strikes('unknownAppended')) throw new LogFault('unknown', 'no answer in time');
-        return result;
-      });
-    } catch (error) {
-      this.#spoilt = true;
-      throw error;
-    }
-  }
-}
-
-class ModelReader implements LogReader {
-  readonly #broker: ModelBroker;
-  readonly #process: ProcessHandle;
-  readonly #isolation: 'raw' | 'committed';
-  readonly #positions = new Map<string, { readonly topic: string; readonly partition: number; offset: number }>();
-  #closed = false;
-  #wake: () => void = () => undefined;
-
-  constructor(broker: ModelBroker, process: ProcessHandle, isolation: 'raw' | 'committed') {
-    this.#broker = broker;
-    this.#process = process;
-    this.#isolation = isolation;
-  }
-
-  assign(topic: string, partition: number, offset: number): void {
-    this.#positions.set(`${topic}/${partition}`, { topic, partition, offset });
-    this.#wake();
-  }
-
-  unassign(topic: string, partition: number): void {
-    this.#positions.delete(`${topic}/${partition}`);
-  }
-
-  async close(): Promise<void> {
-    this.#closed = true;
-    this.#wake();
-  }
-
-  async poll(maxWaitMs: number): Promise<Fetched[]> {
-    const broker = this.#broker;
-    const fetched = await this.#process.exchange<readonly (readonly [position: object, fetched: Fetched])[]>(broker.latency(), (answer, refuse) => {
-      let over = false;
-      const watched: PartitionLog[] = [];
-      const look = (last: boolean) => {
-        if (over) return;
-        let result: (readonly [object, Fetched])[] = [];
-        let fault: unknown;
-        try {
-          result = this.#fetchAll();
-        } catch (error) {
-          fault = error;
-        }
-        if (!fault && !last && !this.#closed && !result.some(([, { records }]) => records.length > 0)) return;
-        over = true;
-        for (const log of watched) log.waiting.delete(wake);
-        broker.clock.after(broker.latency(), () => (fault ? refuse(fault as Error) : answer(result)));
-      };
-      const wake = () => look(false);
-      this.#wake = wake;
-      look(broker.chance.happens(0.02)); // A poll may come back early with nothing.
-      if (over) return;
-      for (const { topic, partition } of this.#positions.values()) watched.push(broker.partition(topic, partition));
-      for (const log of watched) log.waiting.add(wake);
-      broker.clock.after(maxWaitMs, () => look(true));
-    });
-    const current: Fetched[] = [];
-    for (const [position, part] of fetched) {
-      const held = this.#positions.get(`${part.topic}/${part.partition}`);
-      if (held !== position) continue;
-      held.offset = part.nextOffset;
-      current.push(part);
-    }
-    return this.#closed ? [] : current;
-  }
-
-  #fetchAll(): (readonly [object, Fetched])[] {
-    const broker = this.#broker;
-    if (this.#closed) return [];
-    if (!broker.reachable(this.#process)) throw new LogFault('unavailable', 'the broker is away');
-    if (broker.strikes('readFault')) throw new LogFault('unavailable', 'the fetch failed');
-    const found: (readonly [object, Fetched])[] = [];
-    let fault: unknown;
-    for (const position of this.#positions.values()) {
-      try {
-        found.push([position, this.#fetch(broker.partition(position.topic, position.partition), position.offset)]);
-      } catch (error) {
-        fault ??= error;
-      }
-    }
-    // What was read of the others is told first, the fault at the next poll.
-    if (fault && found.every(([, { records }]) => records.length === 0)) throw fault;
-    return found;
-  }
-
-  #fetch(log: PartitionLog, from: number): Fetched {
-    const { startOffset, endOffset } = log;
-    if (from < startOffset || from > endOffset) {
-      const { topic, partition } = log;
-      throw new LogFault('out_of_range', `offset ${from} of ${topic}/${partition} is not in ${startOffset}..${endOffset}`, {
-        at: { topic, partition },
-      });
-    }
-    const limit = this.#broker.chance.integer(1, 200);
-    const records: LogRecord[] = [];
-    let nextOffset = from;
-    for (; nextOffset < endOffset && records.length < limit; nextOffset++) {
-      const { record, transaction, gone } = log.entries[nextOffset]!;
-      if (gone) continue;
-      if (this.#isolation === 'raw') records.push(record);
-      else if (undecided(transaction)) break;
-      else if (!record.marker && transaction?.state !== 'aborted') records.push(record);
-    }
-    return { topic: log.topic, partition: log.partition, records, nextOffset, endOffset, startOffset };
-  }
+/** Whoever appends has a copy already. */
+function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }

@@ -3,7 +3,7 @@ import { type ModelClock, ProcessHandle } from './model-clock.ts';
 
 /** One part of flowledger, as often as it runs. */
 export interface Role {
-  readonly kind: 'collector' | 'aggregator' | 'watchdog' | 'feed' | 'accounting';
+  readonly kind: 'collector' | 'aggregator' | 'watchdog' | 'feed' | 'judge' | 'accounting';
   readonly name: string;
   /** Starts the real loop over model adapters; settles when it ends. */
   readonly start: (process: ProcessHandle, signal: AbortSignal) => Promise<void>;
@@ -34,6 +34,12 @@ export class Supervised {
   /** The newest process; null while the next one is not started yet. */
   get current(): ProcessHandle | null {
     return this.#running.at(-1)?.process ?? null;
+  }
+
+  /** One process runs, and nobody has told it to stop. */
+  get isSteady(): boolean {
+    const [only, another] = this.#running;
+    return only !== undefined && another === undefined && only.process.state === 'running' && !only.stop.signal.aborted;
   }
 
   get processes(): readonly ProcessHandle[] {

@@ -1,5 +1,5 @@
 /** The real loops of flowledger over model adapters, with the short times that let much happen in little virtual time. */
-import { sha256 } from '../../adapters/digest.ts';
+import { runningSha256, sha256 } from '../../adapters/digest.ts';
 import type { Logger } from '../../adapters/ports.ts';
 import type { Replica } from '../../schemas/topics.ts';
 import { Accounting } from '../../services/accounting/accounting.ts';
@@ -8,7 +8,9 @@ import { Aggregator } from '../../services/aggregator/aggregator.ts';
 import { Collector } from '../../services/collector/collector.ts';
 import { collectorConfig } from '../../services/collector/config.ts';
 import { Feed } from '../../services/feed/feed.ts';
+import { Judge } from '../../services/judge/judge.ts';
 import { Watchdog } from '../../services/watchdog/watchdog.ts';
+import { collectorName } from './faults.ts';
 import type { ProcessHandle } from './model-clock.ts';
 import type { Role } from './processes.ts';
 import type { World } from './world.ts';
@@ -27,11 +29,12 @@ function partsOf(world: World, process: ProcessHandle) {
 }
 
 export function collectorRole(world: World, index: number): Role {
-  const name = `c${index + 1}`;
+  const name = collectorName(index);
   const { chance } = world;
   const tight = chance.happens(0.25) ? { store_max: 80_000, store_reserve: 15_000, memory_max: 60_000 } : {};
   const transfer_gate = chance.happens(0.3) ? ('aggregator' as const) : ('broker' as const);
-  const config = { ...collectorConfig.parse({}), name, batch_nars_max: chance.pick([7, 1_000]), transfer_gate, ...tight };
+  const pace = { flush_interval: chance.pick([100, 250]), health_interval: 1_000 };
+  const config = { ...collectorConfig.parse({}), name, batch_nars_max: chance.pick([7, 1_000]), transfer_gate, ...pace, ...tight };
   const skewMs = chance.happens(0.3) ? chance.integer(-8_000, 8_000) : 0;
   return {
     kind: 'collector',
@@ -48,7 +51,7 @@ export function collectorRole(world: World, index: number): Role {
 }
 
 export function watchdogRole(world: World, index: number): Role {
-  const settings = { id: `watchdog-${index}`, silent_after: 1_000, stalled_after: 10_000, suspicion_quorum: 1 };
+  const settings = { id: `watchdog-${index}`, silent_after: 1_200, stalled_after: 10_000, suspicion_quorum: 1 };
   return {
     kind: 'watchdog',
     name: settings.id,
@@ -59,16 +62,36 @@ export function watchdogRole(world: World, index: number): Role {
 export function feedRole(world: World, index: number): Role {
   const settings = {
     id: `feed-${index}`,
-    emit: world.chance.happens(0.2) ? ('agreed' as const) : ('elected' as const),
-    agree_within: 5_000,
+    emit: world.chance.happens(0.2) || world.hasFlips ? ('agreed' as const) : ('elected' as const),
+    agree_within: world.hasFlips ? 3_600_000 : 5_000,
+    history: world.chance.pick([0, 3_000]),
     transaction_outputs_max: world.chance.pick([3, 50, 2_000]),
     standby_after: 3_000,
-    health_interval: 250,
+    health_interval: 500,
   };
   return {
     kind: 'feed',
     name: settings.id,
     start: (process, signal) => new Feed({ ...partsOf(world, process), settings }).run(signal),
+  };
+}
+
+export function judgeRole(world: World, index: number): Role {
+  const interval = world.chance.pick([500, 5_000]);
+  const history = world.chance.pick([0, 4_000]);
+  world.historyMs = Math.min(world.historyMs, history);
+  const settings = {
+    id: `judge-${index}`,
+    interval,
+    history,
+    held_after: 60_000,
+    disk_size: 0,
+    health_interval: 250,
+  };
+  return {
+    kind: 'judge',
+    name: settings.id,
+    start: (process, signal) => new Judge({ ...partsOf(world, process), runningDigest: runningSha256, settings }).run(signal),
   };
 }
 
@@ -81,10 +104,15 @@ export function accountingRole(world: World): Role {
 }
 
 export function aggregatorRole(world: World, replica: Replica): Role {
-  const settings = { ack_interval: 100, ack_repeat: 1_000, snapshot_idle: world.chance.pick([1_000, 30_000]), health_interval: 200 };
+  const snapshot_idle = world.chance.pick([1_000, 30_000]);
+  const settings = { ack_interval: world.chance.pick([100, 250]), ack_repeat: 1_000, snapshot_idle, health_interval: 400 };
   return {
     kind: 'aggregator',
     name: replica,
-    start: (process, signal) => new Aggregator({ ...partsOf(world, process), replica, settings }).run(signal),
+    start: (process, signal) => {
+      const aggregator = new Aggregator({ ...partsOf(world, process), replica, settings });
+      world.aggregators[replica] = { aggregator, process };
+      return aggregator.run(signal);
+    },
   };
 }

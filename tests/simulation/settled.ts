@@ -5,7 +5,12 @@ import type { ModelExporter } from './model-exporter.ts';
 import type { World } from './world.ts';
 
 export function settled(world: World): string[] {
-  return [...everyFlowIsKnown(world), ...everyWindowIsClosed(world), ...nobodyLags(world), ...ledgerAgrees(world), ...storesAreEmpty(world)];
+  // What is cheap to ask, and settles last, comes first.
+  for (const ask of [storesAreEmpty, everyWindowIsClosed, nobodyLags, nobodyIsInQuarantine, everyFlowIsKnown, ledgerAgrees]) {
+    const missing = ask(world);
+    if (missing.length > 0) return missing;
+  }
+  return [];
 }
 
 /**
@@ -62,6 +67,12 @@ function nobodyLags(world: World): string[] {
     if (history.emitted.length < due) missing.push(`partition ${partition}: aggregates stands at ${history.emitted.length}, ${due} are due`);
     return missing;
   });
+}
+
+function nobodyIsInQuarantine(world: World): string[] {
+  return world.histories.flatMap(({ wrongness }) =>
+    wrongness.quarantined.map(({ partition, replica, evidence }) => `partition ${partition}: ${replica} is still in quarantine: ${evidence}`),
+  );
 }
 
 function ledgerAgrees(world: World): string[] {

@@ -2,9 +2,11 @@
 import { createHash } from 'node:crypto';
 import { openLedger } from '../../adapters/ledger-sqlite.ts';
 import type { LogRecord } from '../../adapters/ports.ts';
-import { narBatchCodec } from '../../schemas/codec.ts';
-import { adminCollector, type Replica, replicas, topics } from '../../schemas/topics.ts';
+import { narBatchCodec, verdictCodec } from '../../schemas/codec.ts';
+import { adminCollector, outputTopic, type Replica, replicas, topics } from '../../schemas/topics.ts';
 import type { FoldConfig } from '../../schemas/types.ts';
+import type { Aggregator } from '../../services/aggregator/aggregator.ts';
+import { flip } from '../flip.ts';
 import {
   acceptedOnce,
   acknowledgesTruly,
@@ -15,20 +17,25 @@ import {
   type PartitionHistory,
   trimsOnlyAcknowledged,
 } from './checkers.ts';
-import { endFaults, scheduleFaults } from './faults.ts';
+import { cutsOnlyAgreed, outputsAreCutBehind, snapshotCoversTheCut } from './cut-checkers.ts';
+import { collectorName, endFaults, strike } from './faults.ts';
 import { type Chance, ModelClock, type ProcessHandle } from './model-clock.ts';
 import { type Datagram, ModelExporter, simulatedAccounts } from './model-exporter.ts';
 import { ModelBroker } from './model-log.ts';
 import { ModelStoreServer } from './model-store.ts';
 import { Supervised } from './processes.ts';
 import { ReferenceFold } from './reference.ts';
-import { accountingRole, aggregatorRole, collectorRole, feedRole, watchdogRole } from './roles.ts';
+import { accountingRole, aggregatorRole, collectorRole, feedRole, judgeRole, watchdogRole } from './roles.ts';
+import { drawScenario, isPossible, type Scenario } from './scenario.ts';
 import { settled } from './settled.ts';
+import { judgesTruly } from './wrongness.ts';
 
 export interface WorldOptions {
   readonly seed: number;
-  /** Virtual ms with faults; settling comes on top. */
+  /** Virtual ms with faults, instead of what the seed says; settling comes on top. */
   readonly faultyMs?: number;
+  /** Instead of what the seed says. */
+  readonly scenario?: Scenario;
   /** Keeps every line of the trace, not only its digest. */
   readonly keepTrace?: boolean;
   /** Called once everything is built, before anything runs. */
@@ -50,6 +57,8 @@ export interface Outcome {
 }
 
 const settleWithinMs = 3 * 60_000;
+/** How often it is looked whether everything has settled. */
+const settleStepMs = 1_000;
 
 export class World {
   readonly clock: ModelClock;
@@ -64,49 +73,62 @@ export class World {
   readonly trace: string[] = [];
   readonly counts: Record<string, number> = {};
   readonly foldConfig: FoldConfig;
+  /** Records of nars that are younger are not cut: the least that any judge is told. */
+  /** By partition: what both held before the snapshots of one were lost; a cut that was under way may still rest on it. */
+  readonly agreedOnce: number[] = [];
+  historyMs = Number.POSITIVE_INFINITY;
   wire = { lost: 0, repeated: 0, delayed: 0 };
   /** How well it must be known what was lost: see settled.ts. */
   knowledge: 'exact' | 'bound' | 'none' = 'exact';
-  #exporting = true;
+  /** All is well: an exporter that is heard now may stop, since what it sent before is told by its sequence. */
+  #isEnding = false;
+  readonly #unheard = new Set<ModelExporter>();
   /** Where each collector's current process takes datagrams; null while there is none. */
   readonly ingest: (((datagram: Datagram) => void) | null)[] = [];
+  /** The current process of each replica. */
+  readonly aggregators: Partial<Record<Replica, { readonly aggregator: Aggregator; readonly process: ProcessHandle }>> = {};
+  /** Memory is changed in this history: the feeds wait until both replicas have an output, however long that takes. */
+  readonly hasFlips: boolean;
   readonly #options: WorldOptions;
+  readonly #scenario: Scenario;
   readonly #digest = createHash('sha256');
   readonly #committed: number[];
 
   constructor(options: WorldOptions) {
     this.#options = options;
-    this.clock = new ModelClock(options.seed);
+    this.#scenario = options.scenario ?? drawScenario(options.seed, options.faultyMs);
+    this.hasFlips = this.#scenario.strikes.some(({ fault }) => fault === 'flip');
+    this.clock = new ModelClock(this.#scenario.seed);
     this.chance = this.clock.chance.fork();
-    const partitions = this.chance.integer(1, 3);
+    const { partitions, collectors, watchdogs, feeds, judges } = this.#scenario.parts;
     this.broker = new ModelBroker(this.clock, partitions);
     this.foldConfig = foldConfigOf(partitions, this.chance);
     this.histories = Array.from({ length: partitions }, (_, partition) => newHistory(new ReferenceFold(partition)));
     this.#committed = this.histories.map(() => 0);
     this.broker.onAppend = (topic, partition, record) => this.#onAppend(topic, partition, record);
+    this.broker.onCut = (topic, partition, from) => this.#onCut(topic, partition, from);
     this.clock.afterEvent = () => this.#readAggregates();
-    this.#addCollectors(this.chance.integer(1, 2));
+    this.#addCollectors(collectors);
     for (const replica of replicas) this.#add(aggregatorRole(this, replica));
-    this.#add(watchdogRole(this, 1));
-    if (this.chance.happens(0.3)) this.#add(watchdogRole(this, 2));
-    this.#add(feedRole(this, 1));
-    if (this.chance.happens(0.3)) this.#add(feedRole(this, 2));
+    for (let index = 1; index <= watchdogs; index++) this.#add(watchdogRole(this, index));
+    for (let index = 1; index <= feeds; index++) this.#add(feedRole(this, index));
+    for (let index = 1; index <= judges; index++) this.#add(judgeRole(this, index));
     this.#add(accountingRole(this));
     options.prepare?.(this);
   }
 
   async run(): Promise<Outcome> {
     const start = this.clock.now();
-    const faultyUntil = start + (this.#options.faultyMs ?? this.chance.integer(60_000, 180_000));
+    const { strikes, parts, faultyMs, quietMs } = this.#scenario;
     this.#writeBase();
-    for (const supervised of this.supervised) this.clock.after(this.chance.integer(0, 2_000), () => supervised.start());
+    for (const supervised of this.supervised) this.clock.after(this.chance.integer(0, 500), () => supervised.start());
     for (const [index, exporter] of this.exporters.entries()) this.#export(exporter, index % this.stores.length);
-    scheduleFaults(this, this.chance.fork(), faultyUntil);
+    for (const one of strikes) if (isPossible(one, parts)) this.clock.after(one.atMs, () => strike(this, one));
     const failed = () => this.violations.length > 0;
-    await this.clock.runUntil(failed, faultyUntil);
+    await this.clock.runUntil(failed, start + faultyMs);
     endFaults(this, this.chance);
-    await this.clock.runUntil(failed, this.clock.now() + 45_000);
-    this.#exporting = false;
+    await this.clock.runUntil(failed, this.clock.now() + quietMs);
+    this.#isEnding = true;
     await this.#settle();
     for (const supervised of this.supervised) supervised.end();
     this.ledger.close();
@@ -116,8 +138,8 @@ export class World {
   async #settle(): Promise<void> {
     const limit = this.clock.now() + settleWithinMs;
     while (this.violations.length === 0) {
-      await this.clock.runUntil(() => this.violations.length > 0, this.clock.now() + 5_000);
-      const missing = settled(this);
+      await this.clock.runUntil(() => this.violations.length > 0, this.clock.now() + settleStepMs);
+      const missing = this.#unheard.size > 0 ? ['an exporter is not heard any more'] : settled(this);
       if (missing.length === 0) return;
       if (this.clock.now() < limit) continue;
       for (const text of missing) this.violate('I14', text);
@@ -129,7 +151,7 @@ export class World {
       for (const [name, count] of Object.entries(counts)) this.counts[name] = (this.counts[name] ?? 0) + count;
     }
     return {
-      seed: this.#options.seed,
+      seed: this.#scenario.seed,
       violations: this.violations,
       digest: this.#digest.digest('hex'),
       trace: this.trace,
@@ -152,6 +174,9 @@ export class World {
       'repeated batches': sum(({ auditor }) => auditor.duplicates),
       'batches over a gap': sum(({ auditor }) => auditor.gaps),
       outputs: sum(({ emitted }) => emitted.length),
+      'outputs that were wrong': sum(({ wrongness }) => wrongness.outputs),
+      quarantines: sum(({ wrongness }) => wrongness.quarantines),
+      repairs: sum(({ wrongness }) => wrongness.repairs),
       'late flows': sum(({ balance }) => balance.lateFlows),
       elections: this.broker.partition(topics.elections.name, 0).endOffset,
       'histories known to the flow': this.knowledge === 'exact' && sum(({ balance }) => balance.doubts) === 0 ? 1 : 0,
@@ -166,6 +191,30 @@ export class World {
 
   #timeOfDay(): string {
     return new Date(this.clock.now()).toISOString().slice(11, 23);
+  }
+
+  /** The part of that name. */
+  part(name: string): Supervised {
+    const found = this.supervised.find(({ role }) => role.name === name);
+    if (!found) throw new Error(`there is no part ${name}`);
+    return found;
+  }
+
+  store(collector: number): ModelStoreServer {
+    return this.stores[collector]!;
+  }
+
+  /** With the next batch that the replica's current process folds while a window is open. */
+  flip(replica: Replica, partition: number): void {
+    const { aggregator, process } = this.aggregators[replica] ?? {};
+    const fold = aggregator?.partitions[partition]?.running?.fold;
+    if (!aggregator || !process || !fold) return;
+    const isAtWork = () => process.state !== 'killed' && aggregator.partitions[partition]?.running?.fold === fold;
+    flip(fold, () => {
+      this.note(`${process.name} is flipped in partition ${partition}`);
+      this.count('flipped');
+      this.histories[partition]?.wrongness.flip({ replica, isAtWork }, () => this.clock.now());
+    });
   }
 
   onlyBound(): void {
@@ -201,8 +250,8 @@ export class World {
       this.ingest.push(null);
       this.#add(collectorRole(this, index));
     }
-    const exporters = this.chance.integer(count, 4);
-    for (let index = 1; index <= exporters; index++) this.exporters.push(new ModelExporter(index, this.chance.fork(), this.clock.now()));
+    for (let index = 1; index <= this.#scenario.parts.exporters; index++)
+      this.exporters.push(new ModelExporter(index, this.chance.fork(), this.clock.now()));
   }
 
   /** As the administration command does it. */
@@ -229,12 +278,13 @@ export class World {
 
   #export(exporter: ModelExporter, collector: number): void {
     const chance = this.chance.fork();
+    this.#unheard.add(exporter);
     const send = () => {
-      if (!this.#exporting) return;
+      if (this.#isEnding && this.part(collectorName(collector)).isSteady) this.#unheard.delete(exporter);
       this.#carry(exporter.export(this.clock.now()), collector, chance);
-      this.clock.after(chance.integer(50, 1_500), send);
+      if (this.#unheard.has(exporter)) this.clock.after(chance.integer(50, 1_500), send);
     };
-    this.clock.after(chance.integer(2_500, 5_000), send);
+    this.clock.after(chance.integer(500, 2_000), send);
   }
 
   /** The network: a datagram reaches the process that listens when it is sent, or nobody. */
@@ -258,7 +308,25 @@ export class World {
       this.#check('I3', acknowledgesTruly(this.histories[ack.partition]!, ack));
     } else if (topic.startsWith('aggregates.')) {
       this.#check('I5', outputsAgree(this.histories[partition]!, topic.slice('aggregates.'.length) as Replica, record));
+    } else if (topic === topics.verdicts.name) {
+      const { partition: judged, replica, state } = verdictCodec.decode(record.value!);
+      this.note(`verdict: ${replica} is ${state} in partition ${judged}`);
+      this.#check('I15', judgesTruly(this.broker, this.histories[judged]!, record.value!));
+    } else if (topic.startsWith('snapshots.') && record.value === null) {
+      this.#check('I16', snapshotCoversTheCut(this.broker, partition));
     }
+  }
+
+  #onCut(topic: string, partition: number, from: number): void {
+    const { startOffset } = this.broker.partition(topic, partition);
+    this.note(`the head of ${topic}/${partition} is cut from ${from} to ${startOffset}`);
+    this.count(topic === topics.nars.name ? 'head of nars cut' : 'head of outputs cut');
+    const replica = replicas.find((one) => outputTopic(one).name === topic);
+    if (topic === topics.nars.name) this.#check('I16', cutsOnlyAgreed(this.broker, partition, this.historyMs, this.agreedOnce[partition] ?? 0));
+    // What a repair cuts is looked at when it says that it is over.
+    else if (replica && this.histories[partition]!.wrongness.verdicts.get(replica)?.state === 'quarantined') return;
+    else if (replica) this.#check('I18', outputsAreCutBehind(this.broker, this.histories[partition]!, replica, partition));
+    else this.violate('I16', `the head of ${topic}/${partition} is cut`);
   }
 
   /** What a consumer of aggregates gets, at once. */
@@ -291,9 +359,9 @@ function foldConfigOf(partitions: number, chance: Chance): FoldConfig {
     version: 1,
     fold_version: 1,
     partitions,
-    window_ms: chance.pick([5_000, 10_000]),
-    lateness_ms: chance.pick([0, 2_000, 5_000]),
-    live_within_ms: chance.pick([5_000, 15_000]),
+    window_ms: chance.pick([2_000, 5_000]),
+    lateness_ms: chance.pick([0, 500, 2_000]),
+    live_within_ms: chance.pick([2_000, 5_000, 15_000]),
     past_ms_max: 3_600_000,
     future_ms_max: 60_000,
     snapshot_every: chance.pick([20, 100, 500]),

@@ -135,6 +135,18 @@ describe('batches', () => {
     expect(total.reduce((sum, bytes) => sum + bytes, 0n)).toBe(12_000n * BigInt(big));
   });
 
+  test('end before the sum of absurd counters, taken or refused, outgrows what can be written', () => {
+    const batcher = batcherOf(10_000, 1);
+    for (let i = 0; i < 5_000; i++) batcher.add(nar(counterMax, counterMax), e1, 0);
+    const cut = batcher.take(1000, [], []);
+    expect(cut.reduce((nars, batch) => nars + batch.nars, 0)).toBe(5_000);
+    expect(cut.length).toBeLessThan(20);
+    batcher.refuse('memory_full');
+    for (let i = 0; i < 5_000; i++) batcher.add(nar(counterMax, counterMax), e1, 0);
+    const [refused] = decoded(batcher.take(1000, [], []));
+    expect(refused?.losses).toMatchObject([{ nars: 5_000, bytes: 2n ** 62n, packets: 2n ** 62n }]);
+  });
+
   test('carry each report once, in the home partition of its exporter, also where there are no NARs', () => {
     const batcher = batcherOf(1000, 4);
     const own = report(e1.samplerAddress, { received_datagrams: 3, lost_on_wire_flows: 2, rejected_flows: 1, decoded_flows: 1 });
