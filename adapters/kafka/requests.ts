@@ -29,7 +29,8 @@ export interface PartitionResponse {
 }
 
 /**
- * Fetch (version 13, flexible) => replica_id max_wait_ms min_bytes max_bytes isolation_level session_id session_epoch [topics] [forgotten] rack_id tags
+ * Fetch (version 13, flexible) => replica_id max_wait_ms min_bytes max_bytes isolation_level session_id session_epoch [topics] [forgotten] rack_id
+ *   tags
  *   topics => topic_id [partition current_leader_epoch fetch_offset last_fetched_epoch log_start_offset partition_max_bytes tags] tags
  * The client writes the header of older versions, so its closing tag octet opens our body.
  */

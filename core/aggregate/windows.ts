@@ -91,8 +91,8 @@ export class Windows {
   }
 
   /**
-   * Adds the flows of a batch, which were received at most at its append time: a collector's clock that is ahead would put them into windows that close
-   * in hours. Every exporter is an index into reports. @returns what was not taken, by exporter
+   * Adds the flows of a batch, which were received at most at its append time: a collector's clock that is ahead would put them into windows that
+   * close in hours. Every exporter is an index into reports. @returns what was not taken, by exporter
    */
   add(nars: NarColumns, reports: readonly ExporterReport[], settings: Settings, appendedMs: number): Rejected[] {
     const { config, keys, scaled } = settings;

@@ -3,6 +3,9 @@ import type { Log } from '../../adapters/ports.ts';
 import type { BareClient } from './bare.ts';
 import type { Setting } from './setting.ts';
 
+/** The port, but for the cutting of heads and the state of disks. */
+export type PortLog = Omit<Log, 'offsetAt' | 'deleteRecords' | 'disks'>;
+
 export interface Seen {
   /** The defect showed. */
   readonly defect: boolean;
@@ -17,7 +20,7 @@ export interface Case {
   readonly use: 'appends' | 'transactions' | 'committed reads' | 'groups' | 'idle';
   bare(setting: Setting, client: BareClient): Promise<Seen>;
   /** The same situation, through the port. */
-  guarded(setting: Setting, log: Log): Promise<Seen>;
+  guarded(setting: Setting, log: PortLog): Promise<Seen>;
 }
 
 export const text = (value: string) => ({ key: null, value: Buffer.from(value) });

@@ -4,13 +4,12 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { systemClock } from '../../adapters/clock.ts';
 import { openKafka } from '../../adapters/kafka.ts';
-import type { Log } from '../../adapters/ports.ts';
 import { quiet } from '../integration/reading.ts';
 import { appendCases } from './append-cases.ts';
 import type { BareClient } from './bare.ts';
 import { bareKafkajs, clientId } from './bare-kafkajs.ts';
 import { barePlatformatic } from './bare-platformatic.ts';
-import type { Case, Seen } from './case.ts';
+import type { Case, PortLog, Seen } from './case.ts';
 import { PlatformaticLog } from './platformatic-log.ts';
 import { busyMember, idleConnection, readCases } from './read-cases.ts';
 import { requestTimeoutMs, Setting } from './setting.ts';
@@ -23,7 +22,7 @@ const caseWithinMs = 90_000;
 
 interface Candidate {
   readonly client: BareClient;
-  readonly openLog: () => Log;
+  readonly openLog: () => PortLog;
 }
 
 async function main(): Promise<void> {

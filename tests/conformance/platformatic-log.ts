@@ -7,7 +7,6 @@ import { committedRecords } from '../../adapters/kafka/records.ts';
 import {
   type Clock,
   type Fetched,
-  type Log,
   type LogBounds,
   LogFault,
   type LogFaultKind,
@@ -17,6 +16,7 @@ import {
   type LogWriter,
   type TransactionalWriter,
 } from '../../adapters/ports.ts';
+import type { PortLog } from './case.ts';
 
 export interface PlatformaticConfig {
   readonly broker: { readonly host: string; readonly port: number };
@@ -292,7 +292,7 @@ class PlatformaticReader implements LogReader {
   }
 }
 
-export class PlatformaticLog implements Log {
+export class PlatformaticLog implements PortLog {
   readonly #config: PlatformaticConfig;
   readonly #clock: Clock;
   readonly #admin: Admin;

@@ -89,6 +89,7 @@ export function isPossible({ params }: Strike, parts: Parts): boolean {
 /** One strike a line, for people. */
 export function describeScenario({ seed, parts, faultyMs, quietMs, strikes, replacement }: Scenario): string {
   const counts = Object.entries(parts).map(([name, count]) => `${count} ${name}`);
-  const head = `seed ${seed}: ${counts.join(', ')}; faults for ${faultyMs / 1000} s, quiet for ${quietMs / 1000} s${replacement ? `; then nars is replaced ${JSON.stringify(replacement)}` : ''}`;
+  const replaced = replacement ? `; then nars is replaced ${JSON.stringify(replacement)}` : '';
+  const head = `seed ${seed}: ${counts.join(', ')}; faults for ${faultyMs / 1000} s, quiet for ${quietMs / 1000} s${replaced}`;
   return [head, ...strikes.map(({ atMs, fault, params }) => `  at ${(atMs / 1000).toFixed(3)} s ${fault} ${JSON.stringify(params)}`)].join('\n');
 }
