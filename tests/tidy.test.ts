@@ -125,6 +125,7 @@ describe('libraries', () => {
     zod: ['adapters/config.ts', 'adapters/config-values.ts'],
     yaml: ['adapters/config.ts'],
     commander: ['services/cli/'],
+    testcontainers: ['tests/torture/containers.ts'],
     'node:sqlite': ['adapters/ledger-sqlite.ts'],
     'node:dgram': ['adapters/udp.ts', 'adapters/udp-sender.ts', 'infra/'],
   };
@@ -182,6 +183,7 @@ describe('files', () => {
       'tests/simulation/worker.ts',
       'tests/torture/torture.ts',
       'tests/torture/failover-trials.ts',
+      'tests/conformance/conformance.ts',
     ]);
     const importedBy = (list: readonly Source[]) => new Set(list.flatMap(({ files }) => files));
     const [byProduct, byAny] = [importedBy(product), importedBy(sources)];
