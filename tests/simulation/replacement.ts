@@ -2,7 +2,7 @@
 import { sha256 } from '../../adapters/digest.ts';
 import { LogFault } from '../../adapters/ports.ts';
 import { topics } from '../../schemas/topics.ts';
-import { awaitStop, NoSuccession, planSuccession, writeSuccession } from '../../services/cli/succession.ts';
+import { awaitStop, isBegun, NoSuccession, planSuccession, writeSuccession } from '../../services/cli/succession.ts';
 
 import { ProcessHandle } from './model-clock.ts';
 import { noLogFaults } from './model-log.ts';
@@ -57,6 +57,7 @@ async function administer(world: World): Promise<void> {
   for (const partition of world.histories.keys()) {
     for (;;) {
       try {
+        if (await isBegun(parts.log, partition)) break;
         await awaitStop(parts, partition, 60_000);
         const plan = await planSuccession(parts, partition);
         if (plan) await writeSuccession(parts, plan, 5_000);
