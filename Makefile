@@ -70,6 +70,10 @@ test: check backends ## everything: check, simulation, integration
 	$(RUN) tests/simulation/simulate.ts --seed $(SEED) --runs $(TESTED_RUNS)
 	$(JEST) --selectProjects integration --runInBand
 
+.PHONY: conformance
+conformance: backends ## known defects of Kafka clients, brought about; writes docs/CONFORMANCE.md; about nine minutes
+	@$(RUN) tests/conformance/conformance.ts
+
 .PHONY: demo
 demo: backends ## the whole system, real captures, a fail-over, and the balance; under 3 minutes
 	@$(RUN) infra/demo.ts

@@ -4,8 +4,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Clock } from './ports.ts';
 
 /**
- * Unix time that never goes back. What is due every so many ms would else not be done for hours, from health to acknowledgments, when somebody sets the
- * system's clock back: then this one goes on at half the speed until both agree again. A clock that is set ahead is followed at once.
+ * Unix time that never goes back. What is due every so many ms would else not be done for hours, from health to acknowledgments, when somebody sets
+ * the system's clock back: then this one goes on at half the speed until both agree again. A clock that is set ahead is followed at once.
  */
 export class ForwardTime {
   readonly #wallMs: () => number;

@@ -125,7 +125,6 @@ describe('libraries', () => {
     zod: ['adapters/config.ts', 'adapters/config-values.ts'],
     yaml: ['adapters/config.ts'],
     commander: ['services/cli/'],
-    testcontainers: ['tests/torture/containers.ts'],
     'node:sqlite': ['adapters/ledger-sqlite.ts'],
     'node:dgram': ['adapters/udp.ts', 'adapters/udp-sender.ts', 'infra/'],
   };
@@ -178,6 +177,7 @@ describe('files', () => {
       'infra/demo.ts',
       'tests/bench/bench.ts',
       'tests/simulation/simulate.ts',
+      'tests/conformance/conformance.ts',
       // Loaded into the processes of a test by --import.
       'tests/integration/flip-on-signal.ts',
       'tests/simulation/worker.ts',
