@@ -50,6 +50,15 @@ function table(results: readonly CellResult[]): string {
   return [head, ...rows].join('\n');
 }
 
+const where = values.containers ? 'brokers and Redis in containers' : 'all as processes';
+const machine = `${cpus()[0]?.model.trim()}, ${cpus().length} cores, Node ${process.version}; ${where}`;
+
+/** After each cell: a run that is broken off has its results, too. */
+function write(cells: readonly CellResult[]): void {
+  if (!values.json) return;
+  writeFileSync(values.json, `${JSON.stringify({ machine, flowsPerSecond, at: new Date(startedMs).toISOString(), cells })}\n`);
+}
+
 async function main(): Promise<number> {
   if (values.list) {
     for (const { name, about } of allCells) process.stdout.write(`${name.padEnd(28)} ${about}\n`);
@@ -62,16 +71,13 @@ async function main(): Promise<number> {
     for (const cell of chosen()) {
       const result = await torture.run(cell);
       results.push(result);
+      write(results);
       for (const fault of result.faults) say(`   ${fault}`);
     }
   } finally {
     await torture.end();
   }
-  const where = values.containers ? 'brokers and Redis in containers' : 'all as processes';
-  const machine = `${cpus()[0]?.model.trim()}, ${cpus().length} cores, Node ${process.version}; ${where}`;
   process.stdout.write(`${machine}; ${flowsPerSecond.toLocaleString('en')} flows/s\n${table(results)}\n`);
-  if (values.json)
-    writeFileSync(values.json, `${JSON.stringify({ machine, flowsPerSecond, at: new Date(startedMs).toISOString(), cells: results })}\n`);
   const broken = results.filter(({ verdict }) => verdict === 'BROKEN');
   const skipped = results.filter(({ verdict }) => verdict === 'skipped');
   process.stdout.write(`${results.length - broken.length - skipped.length} cells held, ${broken.length} broken, ${skipped.length} skipped\n`);
