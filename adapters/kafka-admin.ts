@@ -79,7 +79,14 @@ export class KafkaAdmin {
     );
   }
 
-  async create(topics: readonly NewTopic[]): Promise<void> {
+  /** Those that are there already are left as they are. @throws LogFault; `missing` where not every broker has heard of them yet */
+  create(topics: readonly NewTopic[]): Promise<void> {
+    return this.#create(topics).catch((error: unknown) => {
+      throw faultOf(error, 'unknown', 'creation of the topics');
+    });
+  }
+
+  async #create(topics: readonly NewTopic[]): Promise<void> {
     if (topics.length === 0) return;
     await this.#connect();
     await this.#admin.createTopics({

@@ -49,7 +49,7 @@ export async function prepareTopics(config: Config, options: { fix: boolean; say
     const names = allTopics.map((topic) => topic.name);
     const before = await admin.describe(names);
     const missing = allTopics.filter((topic) => !before.has(topic.name));
-    await admin.create(missing.map((topic) => newTopic(topic, config)));
+    await onceKnown(() => admin.create(missing.map((topic) => newTopic(topic, config))));
     for (const topic of missing) say(`created   ${topic.name}`);
     let findings = compareAll(await onceKnown(() => admin.describe(names)), config);
     if (fix) {
@@ -73,14 +73,14 @@ export async function prepareTopics(config: Config, options: { fix: boolean; say
   }
 }
 
-/** What one broker has made, another may hear of later: it then says that there is no such topic. */
+/** What one broker has made, another may hear of later: it then says that there is no such topic, or that it is not ready. */
 async function onceKnown<Result>(action: () => Promise<Result>): Promise<Result> {
   const end = systemClock.now() + knownWithinMs;
   for (;;) {
     try {
       return await action();
     } catch (error) {
-      if (!(error instanceof LogFault) || error.kind !== 'missing' || systemClock.now() >= end) throw error;
+      if (!(error instanceof LogFault) || !['missing', 'unavailable'].includes(error.kind) || systemClock.now() >= end) throw error;
       await systemClock.sleep(askAgainMs);
     }
   }
