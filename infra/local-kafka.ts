@@ -116,6 +116,8 @@ export interface KafkaOptions {
   /** Nothing: a cluster of its own. */
   readonly membership?: Membership;
   readonly listeners?: readonly Listener[];
+  /** Further lines of server.properties; the last one of a name counts. */
+  readonly settings?: readonly string[];
   /** True: the broker outlives this process. */
   readonly detached?: boolean;
   readonly progress?: Progress;
@@ -144,7 +146,8 @@ export async function startKafka(options: KafkaOptions): Promise<LocalKafka> {
   const logFile = join(dir, 'kafka.log');
   const settings = join(dir, 'server.properties');
   mkdirSync(dir, { recursive: true });
-  writeFileSync(settings, serverProperties(dir, controllerPort, membership, [own, ...(options.listeners ?? [])]));
+  const lines = [serverProperties(dir, controllerPort, membership, [own, ...(options.listeners ?? [])]), ...(options.settings ?? []), ''];
+  writeFileSync(settings, lines.join('\n'));
   const classPath = join(libs, '*');
   if (!existsSync(join(dir, 'data', 'meta.properties'))) {
     const { code, output } = await run(

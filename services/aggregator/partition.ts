@@ -255,7 +255,9 @@ export class ReplicaPartition {
   /** The reader failed: where it stands is looked at before anything else is folded. */
   readerFailed(fault: LogFault): void {
     const phase = this.#phase;
-    if (phase.kind === 'running') this.#suspend(phase, this.#parts.clock.now(), fault.message);
+    if (phase.kind !== 'running') return;
+    if (fault.kind === 'out_of_range' && fault.at?.topic === outputTopic(this.#parts.replica).name) this.#again(fault.message);
+    else this.#suspend(phase, this.#parts.clock.now(), fault.message);
   }
 
   /** Finishes what was folded, and stops. */
