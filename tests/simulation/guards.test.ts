@@ -3,16 +3,23 @@ import { describe, expect, test } from '@jest/globals';
 import { Incarnations } from '../../core/aggregate/live.ts';
 import { ReadBack } from '../../core/aggregate/read-back.ts';
 import { Stream } from '../../core/buffer/stream.ts';
+import { Comparison } from '../../core/feed/comparison.ts';
+import { FeedPartition } from '../../core/feed/partition.ts';
 import { type RawRecord, TailScan } from '../../core/feed/tail.ts';
+import { Trial } from '../../core/judge/trial.ts';
 import { Decoder } from '../../core/wire/decoder.ts';
+import { otherReplica, type Replica } from '../../schemas/topics.ts';
+import { drawScenario } from './scenario.ts';
 import { World } from './world.ts';
 
 const seedsMax = 40;
 const faultyMs = 60_000;
 
 /** The first violation that any seed shows. */
-async function firstViolation(prepare?: (world: World) => void): Promise<string> {
-  for (let seed = 1; seed <= seedsMax; seed++) {
+async function firstViolation(prepare?: (world: World) => void, isMeant: (seed: number) => boolean = () => true): Promise<string> {
+  for (let seed = 1, runs = 0; runs < seedsMax; seed++) {
+    if (!isMeant(seed)) continue;
+    runs++;
     const { violations } = await new World({ seed, faultyMs, ...(prepare ? { prepare } : {}) }).run();
     if (violations[0]) return violations[0];
   }
@@ -91,4 +98,28 @@ describe('a guard switched off', () => {
   test('forgetting where the exporters stood', async () => {
     expect(await withPatch(Decoder.prototype, 'restore', { value: () => undefined }, () => firstViolation())).toMatch('I14');
   }, 120_000);
+
+  describe('with memory that is flipped', () => {
+    const flipsOnly = (seed: number) => drawScenario(seed, faultyMs).strikes.some(({ fault }) => fault === 'flip');
+
+    test('not comparing the replicas', async () => {
+      const note = { value: () => undefined };
+      expect(await withPatch(Comparison.prototype, 'note', note, () => firstViolation(undefined, flipsOnly))).toMatch('I6');
+    }, 300_000);
+
+    test('accusing whoever it is', async () => {
+      const finding = Object.getOwnPropertyDescriptor(Trial.prototype, 'finding')?.value as typeof Trial.prototype.finding;
+      const unjust = {
+        value(this: Trial, replica: Replica) {
+          return finding.call(this, otherReplica(replica));
+        },
+      };
+      expect(await withPatch(Trial.prototype, 'finding', unjust, () => firstViolation(undefined, flipsOnly))).toMatch('I15');
+    }, 300_000);
+
+    test('a feed that goes on as if nothing had been judged', async () => {
+      const judge = { value: () => undefined };
+      expect(await withPatch(FeedPartition.prototype, 'judge', judge, () => firstViolation(undefined, flipsOnly))).toMatch('I14');
+    }, 300_000);
+  });
 });
