@@ -1,5 +1,6 @@
 /** The Kafka adapter against a real broker: what it promises its callers, and that the client's known defects (K1 ... K10) are guarded. */
 import { mkdtempSync, rmSync } from 'node:fs';
+import { createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -149,6 +150,29 @@ describe('reading by position', () => {
     expect(read).toEqual(['former', 'two', 'three']);
     await Promise.all([reader.close(), writer.close(), other.close()]);
   }, 60_000);
+
+  test.each([
+    ['closes every connection', (socket: Socket) => socket.destroy()],
+    ['says nothing', (socket: Socket) => socket.on('error', () => )],
+  ])(
+    'where the first of the brokers %s, the others are asked',
+    async (_, meet) => {
+      const hole = createServer(meet);
+      await new Promise<void>((resolve) => hole.listen(0, '127.0.0.1', resolve));
+      const ports = [(hole.address() as { port: number }).port, proxy.port];
+      const config = { client_id: 'test', topic_prefix: 'test.', request_timeout: 500 };
+      const around = openKafka({ ...config, brokers: ports.map((port) => ({ host: '127.0.0.1', port })) }, quiet, systemClock);
+      const topic = await newTopic();
+      const writer = around.writer();
+      expect(await writer.append(topic, 0, [text('around')])).toBe(0);
+      expect((await readAll(around, topic, 0, 'raw')).map(({ value }) => value?.toString())).toEqual(['around']);
+      const transactional = around.transactionalWriter(`around-${topic}`);
+      await transactional.open();
+      await Promise.all([writer.close(), transactional.close(), around.close()]);
+      hole.close();
+    },
+    minute,
+  );
 
   test('a noted position is what comes back', async () => {
     const topic = await newTopic(2);

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { run } from '../../../infra/local-kafka.ts';
 import { type Cell, type Fault, require } from '../cell.ts';
-import { kill } from '../faults.ts';
+import { kill, rollingRestart } from '../faults.ts';
 import type { Field } from '../field.ts';
 
 const library = '/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1';
@@ -68,6 +68,9 @@ class MovedClock {
 async function jump(field: Field, name: string, seconds: number, holdMs: number): Promise<Fault> {
   const clock = new MovedClock(field, name);
   await clock.begin();
+  // Its restart made the other one lead; that one's restart makes this one lead again.
+  if (name.startsWith('aggregator-')) await rollingRestart(field, [name === 'aggregator-a' ? 'aggregator-b' : 'aggregator-a']);
+  const leads = name === `aggregator-${field.elected()}`;
   clock.moveBy(seconds);
   return {
     holdMs,
@@ -75,7 +78,7 @@ async function jump(field: Field, name: string, seconds: number, holdMs: number)
       const ahead = await clock.aheadSeconds();
       require(Math.abs(ahead - seconds) < 30, `the clock of ${name} is ${ahead} s ahead by its own word`);
       const seen = `by its own word ${ahead.toFixed(1)} s`;
-      return `the clock of ${name} set ${seconds} s ahead for ${holdMs / 1000} s while it ran, ${seen}, and back again`;
+      return `the clock of ${name}${leads ? ', elected,' : ''} set ${seconds} s ahead for ${holdMs / 1000} s while it ran, ${seen}, and back again`;
     },
     heal: () => clock.end(),
   };
