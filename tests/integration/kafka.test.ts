@@ -153,7 +153,7 @@ describe('reading by position', () => {
 
   test.each([
     ['closes every connection', (socket: Socket) => socket.destroy()],
-    ['says nothing', (socket: Socket) => socket.on('error', () => )],
+    ['says nothing', (socket: Socket) => socket.on('error', () => {})],
   ])(
     'where the first of the brokers %s, the others are asked',
     async (_, meet) => {
