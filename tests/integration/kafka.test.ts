@@ -22,7 +22,7 @@ import {
   txnOffsetCommitKey,
   withProduceError,
 } from './kafka-frames.ts';
-import { quiet, readAll } from './reading.ts';
+import { deleteTopic, quiet, readAll } from './reading.ts';
 import { type Exchange, ResponseProxy, swallow } from './response-proxy.ts';
 
 const minute = 60_000;
@@ -122,6 +122,34 @@ describe('reading by position', () => {
     expect(await log.topicId(topic)).not.toBe(await log.topicId(await newTopic()));
     expect(await log.partitionCount(topic)).toBe(3);
   });
+
+  test('a topic that was re-created is a fault, though it has records at the offset where reading stands', async () => {
+    const topic = await newTopic();
+    const writer = log.writer();
+    await writer.append(topic, 0, [text('former')]);
+    const reader = log.reader('raw');
+    reader.assign(topic, 0, 0);
+    const read: (string | undefined)[] = [];
+    while (read.length === 0) for (const { records } of await reader.poll(500)) read.push(...values(records));
+    await deleteTopic(kafka.broker, `test.${topic}`);
+    await admin.create([{ name: topic, partitions: 1, replication: 1, settings: {} }]);
+    const other = log.writer();
+    for (const word of ['one', 'two', 'three']) await other.append(topic, 0, [text(word)]);
+    const faults: LogFault[] = [];
+    for (let i = 0; i < 20 && faults.at(-1)?.kind !== 'out_of_range'; i++) {
+      for (const { records } of await reader.poll(200).catch((error) => {
+        faults.push(error);
+        return [];
+      }))
+        read.push(...values(records));
+    }
+    expect(read).toEqual(['former']);
+    expect(faults.at(-1)).toMatchObject({ kind: 'out_of_range', at: { topic, partition: 0 } });
+    reader.assign(topic, 0, 1);
+    while (read.length === 1) for (const { records } of await reader.poll(500).catch(() => [])) read.push(...values(records));
+    expect(read).toEqual(['former', 'two', 'three']);
+    await Promise.all([reader.close(), writer.close(), other.close()]);
+  }, 60_000);
 
   test.each([
     ['closes every connection', (socket: Socket) => socket.destroy()],
