@@ -1,9 +1,11 @@
 /** The invariants of docs/INVARIANTS.md, each a function over what has happened so far. A function returns what is wrong, or nothing. */
+import { createHash } from 'node:crypto';
 import type { LogRecord } from '../../adapters/ports.ts';
-import { ackCodec, outputBlockCodec, outputCodec } from '../../schemas/codec.ts';
+import { ackCodec, encodeForChain, outputBlockCodec, outputCodec } from '../../schemas/codec.ts';
 import { type Replica, replicas } from '../../schemas/topics.ts';
 import type { Ack, Output, WindowClose } from '../../schemas/types.ts';
 import { flowIdsOf, PartitionAuditor } from './auditor.ts';
+import type { Promised } from './promises.ts';
 
 /** One replica's outputs of one partition, as a reader of its topic sees them. */
 export class OutputView {
@@ -11,6 +13,8 @@ export class OutputView {
   readonly outputs: Buffer[] = [];
   /** Read, but with a gap before them. */
   readonly ahead = new Map<number, Buffer>();
+  /** The highest n up to which they were ever contiguous: what somebody removed later was read back all the same. */
+  writtenN = 0;
 }
 
 /** What the fold of the log gives when nothing ever fails: n and bytes of each output, and how far n had come at each offset. */
@@ -22,19 +26,21 @@ export interface Reference {
 }
 
 export interface PartitionHistory {
-  readonly auditor: PartitionAuditor;
-  readonly reference: Reference;
+  auditor: PartitionAuditor;
+  reference: Reference;
+  promised: Promised;
   readonly views: Record<Replica, OutputView>;
   /** By replica and incarnation: the highest sequence that any of the replica's acknowledgments names. */
   readonly acknowledged: Record<Replica, Map<string, number>>;
   /** What a reader of isolation `committed` has got of aggregates. */
   readonly emitted: Buffer[];
-  readonly balance: BalanceSums;
+  balance: BalanceSums;
 }
 
 export function newHistory(reference: Reference): PartitionHistory {
   const views = { a: new OutputView(), b: new OutputView() };
-  return { auditor: new PartitionAuditor(), reference, views, acknowledged: { a: new Map(), b: new Map() }, emitted: [], balance: new BalanceSums() };
+  const acknowledged = { a: new Map(), b: new Map() };
+  return { auditor: new PartitionAuditor(), reference, promised: 'all', views, acknowledged, emitted: [], balance: new BalanceSums() };
 }
 
 /** I1. Every NAR is accepted at most once, whatever was sent again. */
@@ -46,6 +52,10 @@ export function acceptedOnce(history: PartitionHistory, record: LogRecord): stri
 
 /** I3. An acknowledgment says what the log holds up to its offset, and comes after the outputs up to there. */
 export function acknowledgesTruly(history: PartitionHistory, ack: Ack): string | null {
+  const acknowledged = history.acknowledged[ack.replica as Replica];
+  for (const { incarnation, sequence } of ack.sequences) acknowledged.set(incarnation, Math.max(sequence, acknowledged.get(incarnation) ?? 0));
+  // What was folded of a log that is there no more, nobody can check.
+  if (history.promised === 'one history') return null;
   const expected = history.auditor.sequencesAt(ack.folded_offset, ack.collector);
   const said = new Map(ack.sequences.map(({ incarnation, sequence }) => [incarnation, sequence]));
   for (const incarnation of new Set([...expected.keys(), ...said.keys()])) {
@@ -54,9 +64,7 @@ export function acknowledgesTruly(history: PartitionHistory, ack: Ack): string |
       return `${ack.replica} acknowledges ${stream}, the log says ${expected.get(incarnation)}`;
     }
   }
-  const acknowledged = history.acknowledged[ack.replica as Replica];
-  for (const [incarnation, sequence] of said) acknowledged.set(incarnation, Math.max(sequence, acknowledged.get(incarnation) ?? 0));
-  const written = history.views[ack.replica as Replica].outputs.length;
+  const written = history.views[ack.replica as Replica].writtenN;
   const due = history.reference.nAt(ack.folded_offset);
   return written < due ? `${ack.replica} acknowledges offset ${ack.folded_offset} with outputs up to ${written}, ${due} are due` : null;
 }
@@ -67,7 +75,7 @@ export function trimsOnlyAcknowledged(history: PartitionHistory, incarnation: st
     if ((history.acknowledged[replica].get(incarnation) ?? 0) < sequence)
       return `${incarnation} ${sequence} is trimmed, and ${replica} has not acknowledged it`;
   }
-  if (history.auditor.isReportedLost(incarnation, sequence)) return null;
+  if (history.promised === 'one history' || history.auditor.isReportedLost(incarnation, sequence)) return null;
   const missing = value ? flowIdsOf(value).filter((id) => history.auditor.flows.get(id) !== 1) : [];
   return missing.length > 0 ? `${incarnation} ${sequence} is trimmed, and ${missing.length} of its flows are not in the log` : null;
 }
@@ -79,7 +87,7 @@ export function outputsAgree(history: PartitionHistory, replica: Replica, record
   for (const output of block.outputs) {
     const bytes = outputCodec.encode(output);
     const expected = history.reference.outputs[output.n - 1];
-    if (!expected?.equals(bytes))
+    if (history.promised !== 'one history' && !expected?.equals(bytes))
       return `${replica} writes output ${output.n}, which is not that of the fold: ${expected ? difference(output, expected) : 'none'}`;
     if (output.n > view.outputs.length) view.ahead.set(output.n, bytes);
   }
@@ -87,6 +95,7 @@ export function outputsAgree(history: PartitionHistory, replica: Replica, record
     view.outputs.push(next);
     view.ahead.delete(view.outputs.length);
   }
+  view.writtenN = Math.max(view.writtenN, view.outputs.length);
   return null;
 }
 
@@ -100,10 +109,21 @@ export function aggregatesAreACopy(history: PartitionHistory, record: LogRecord)
   const output = outputCodec.decode(record.value!);
   const n = history.emitted.length + 1;
   if (output.n !== n) return `aggregates has n ${output.n} where ${n} is due`;
-  if (!record.value!.equals(history.reference.outputs[n - 1] ?? Buffer.alloc(0))) return `aggregates ${n} is not the output of the fold`;
-  if (replicas.every((replica) => history.views[replica].outputs.length < n)) return `aggregates ${n} is emitted before any replica has written it`;
+  const isReplaced = history.promised === 'one history';
+  if (!isReplaced && !record.value!.equals(history.reference.outputs[n - 1] ?? Buffer.alloc(0)))
+    return `aggregates ${n} is not the output of the fold`;
+  const isWritten = replicas.some((replica) => history.views[replica].outputs[n - 1]?.equals(record.value!));
+  if (history.promised === 'all' && !isWritten) return `aggregates ${n} is emitted before any replica has written it`;
+  const before = history.emitted.at(-1);
+  const chain = chainAfter(output, before ? outputCodec.decode(before).chain : Buffer.alloc(16));
+  if (!chain.equals(output.chain)) return `aggregates ${n} does not continue the chain of ${n - 1}: two histories are mixed`;
   history.emitted.push(record.value!);
-  return history.balance.take(output, history.auditor);
+  return history.balance.take(output, isReplaced ? null : history.auditor);
+}
+
+/** As docs/decisions/0004 words it: the first 16 octets of the SHA-256 of its Avro encoding with the former chain in its own's place. */
+function chainAfter(output: Output, before: Uint8Array): Buffer {
+  return createHash('sha256').update(encodeForChain(output, before)).digest().subarray(0, 16);
 }
 
 interface Sums {
@@ -124,8 +144,10 @@ export class BalanceSums {
   #sinceClose: Sums = { flows: 0, bytes: 0n, packets: 0n };
   #watermark = Number.NEGATIVE_INFINITY;
   #closedTo = Number.NEGATIVE_INFINITY;
+  #windowMs = 0;
+  readonly #closed = new Set<string>();
 
-  take(output: Output, auditor: PartitionAuditor): string | null {
+  take(output: Output, auditor: PartitionAuditor | null): string | null {
     const { aggregate } = output;
     if (!aggregate) return this.#close(output.window_close!, auditor);
     const key = aggregate.group.map(({ value }) => value).join('>');
@@ -139,14 +161,19 @@ export class BalanceSums {
     return null;
   }
 
-  #close(close: WindowClose, auditor: PartitionAuditor): string | null {
+  #close(close: WindowClose, auditor: PartitionAuditor | null): string | null {
     const since = this.#sinceClose;
     this.#sinceClose = { flows: 0, bytes: 0n, packets: 0n };
     if (close.watermark_ms < this.#watermark) return `the watermark goes back from ${this.#watermark} to ${close.watermark_ms}`;
-    if (close.window_start_ms < this.#closedTo) return `window ${close.window_start_ms} is closed again`;
+    // After a change of their length, windows of both may overlap.
+    const overlaps = close.window_start_ms < this.#closedTo && close.window_ms === this.#windowMs;
+    const span = `${close.window_start_ms}-${close.window_end_ms}`;
+    if (overlaps || this.#closed.has(span)) return `window ${close.window_start_ms} is closed again`;
+    this.#closed.add(span);
+    this.#windowMs = close.window_ms;
     if (close.watermark_ms < close.window_end_ms) return `window ${close.window_start_ms} closes before its end`;
     this.#watermark = close.watermark_ms;
-    this.#closedTo = close.window_end_ms;
+    this.#closedTo = Math.max(this.#closedTo, close.window_end_ms);
     if (since.flows !== close.usage_flows + close.adjustment_flows || since.bytes !== close.usage_bytes + close.adjustment_bytes) {
       return `window ${close.window_start_ms} says ${close.usage_flows} + ${close.adjustment_flows} flows, its aggregates ${since.flows}`;
     }
@@ -162,7 +189,7 @@ export class BalanceSums {
     }
     const open = BigInt(close.open_flows) + close.open_bytes + close.open_packets;
     if (this.#side.decoded !== this.#side.given + open) return `decoded ${this.#side.decoded} is not given out ${this.#side.given} and open ${open}`;
-    return this.#againstTheLog(close, auditor);
+    return auditor ? this.#againstTheLog(close, auditor) : null;
   }
 
   #againstTheLog(close: WindowClose, auditor: PartitionAuditor): string | null {

@@ -2,6 +2,7 @@
 import { sha256 } from '../../adapters/digest.ts';
 import type { LogRecord } from '../../adapters/ports.ts';
 import { Fold } from '../../core/aggregate/fold.ts';
+import { UnknownFoldVersion } from '../../core/aggregate/settings.ts';
 import { outputCodec } from '../../schemas/codec.ts';
 import type { Reference } from './checkers.ts';
 
@@ -10,13 +11,21 @@ export class ReferenceFold implements Reference {
   /** n after the record at each offset. */
   readonly #nAfter: number[] = [];
   readonly #fold: Fold;
+  #isOver = false;
 
   constructor(partition: number) {
     this.#fold = new Fold(partition, sha256);
   }
 
   take(record: LogRecord): void {
-    for (const block of this.#fold.step(record).blocks) for (const output of block.outputs) this.outputs.push(outputCodec.encode(output));
+    if (this.#isOver) return;
+    try {
+      for (const block of this.#fold.step(record).blocks) for (const output of block.outputs) this.outputs.push(outputCodec.encode(output));
+    } catch (error) {
+      // A replica that does not know a version folds no further, so nothing is due any more.
+      if (!(error instanceof UnknownFoldVersion)) throw error;
+      this.#isOver = true;
+    }
     this.#nAfter.push(this.#fold.n);
   }
 

@@ -39,7 +39,7 @@ export function collectorRole(world: World, index: number): Role {
     kind: 'collector',
     name,
     start: (process, signal) => {
-      process.skewMs = skewMs;
+      process.skewMs += skewMs;
       const store = world.stores[index]!.connect(process);
       const collector = new Collector({ ...partsOf(world, process), config, partitions: world.histories.length, store });
       world.ingest[index] = ({ bytes, exporter }) =>

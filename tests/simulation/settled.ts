@@ -28,9 +28,23 @@ function everyFlowIsKnown(world: World): string[] {
   const sent = world.exporters.reduce((sum, exporter) => sum + heardOf(world, exporter), 0);
   const doubts = world.histories.reduce((sum, { balance }) => sum + balance.doubts, 0);
   if (accepted > sent) return [`${accepted} flows are accepted, ${sent} were sent`];
-  if (doubts > 0 || world.knowledge === 'none') return [];
+  const isWhole = world.histories.every(({ promised }) => promised !== 'one history');
+  if (doubts > 0 || world.knowledge === 'none' || !isWhole) return [];
   const wrong = world.knowledge === 'exact' ? known !== sent : known < sent;
   return wrong ? [`${sent} flows were sent, ${accepted} are accepted and ${known - accepted} reported lost`] : [];
+}
+
+/** Whatever happened to the log: nothing is billed that was not sent, or twice. */
+export function noMoreThanSent(world: World): string | null {
+  const sent = world.exporters.flatMap((exporter) => exporter.sent);
+  const bytes = sent.reduce((sum, flow) => sum + BigInt(flow.bytes), 0n);
+  const billed = { flows: 0, bytes: 0n };
+  for (const { balance } of world.histories) {
+    billed.flows += balance.total.flows;
+    billed.bytes += balance.total.bytes;
+  }
+  if (billed.flows <= sent.length && billed.bytes <= bytes) return null;
+  return `${billed.flows} flows and ${billed.bytes} bytes are emitted, ${sent.length} and ${bytes} were sent`;
 }
 
 /** Flows from the first one accepted on: what an exporter sent before it was ever heard is nobody's to know. */

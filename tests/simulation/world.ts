@@ -3,14 +3,17 @@ import { createHash } from 'node:crypto';
 import { openLedger } from '../../adapters/ledger-sqlite.ts';
 import type { LogRecord } from '../../adapters/ports.ts';
 import { narBatchCodec } from '../../schemas/codec.ts';
-import { adminCollector, type Replica, replicas, topics } from '../../schemas/topics.ts';
+import { adminCollector, outputTopic, type Replica, replicas, topics } from '../../schemas/topics.ts';
 import type { FoldConfig } from '../../schemas/types.ts';
+import { PartitionAuditor } from './auditor.ts';
 import {
   acceptedOnce,
   acknowledgesTruly,
   aggregatesAreACopy,
+  BalanceSums,
   decodeAck,
   newHistory,
+  OutputView,
   outputsAgree,
   type PartitionHistory,
   trimsOnlyAcknowledged,
@@ -21,10 +24,11 @@ import { type Datagram, ModelExporter, simulatedAccounts } from './model-exporte
 import { ModelBroker } from './model-log.ts';
 import { ModelStoreServer } from './model-store.ts';
 import { Supervised } from './processes.ts';
+import { alarms } from './promises.ts';
 import { ReferenceFold } from './reference.ts';
 import { accountingRole, aggregatorRole, collectorRole, feedRole, watchdogRole } from './roles.ts';
 import { drawScenario, isPossible, type Scenario } from './scenario.ts';
-import { settled } from './settled.ts';
+import { noMoreThanSent, settled } from './settled.ts';
 
 export interface WorldOptions {
   readonly seed: number;
@@ -53,6 +57,8 @@ export interface Outcome {
 }
 
 const settleWithinMs = 3 * 60_000;
+/** Where a partition may stop, it has by then. */
+const stopWithinMs = 45_000;
 /** How often it is looked whether everything has settled. */
 const settleStepMs = 1_000;
 
@@ -68,7 +74,8 @@ export class World {
   readonly violations: string[] = [];
   readonly trace: string[] = [];
   readonly counts: Record<string, number> = {};
-  readonly foldConfig: FoldConfig;
+  foldConfig: FoldConfig;
+  #administered = 0;
   wire = { lost: 0, repeated: 0, delayed: 0 };
   /** How well it must be known what was lost: see settled.ts. */
   knowledge: 'exact' | 'bound' | 'none' = 'exact';
@@ -105,7 +112,7 @@ export class World {
   async run(): Promise<Outcome> {
     const start = this.clock.now();
     const { strikes, parts, faultyMs, quietMs } = this.#scenario;
-    this.#writeBase();
+    this.#administer({ snapshot: null });
     for (const supervised of this.supervised) this.clock.after(this.chance.integer(0, 500), () => supervised.start());
     for (const [index, exporter] of this.exporters.entries()) this.#export(exporter, index % this.stores.length);
     for (const one of strikes) if (isPossible(one, parts)) this.clock.after(one.atMs, () => strike(this, one));
@@ -115,18 +122,23 @@ export class World {
     await this.clock.runUntil(failed, this.clock.now() + quietMs);
     this.#isEnding = true;
     await this.#settle();
+    this.#check('I1', noMoreThanSent(this));
     for (const supervised of this.supervised) supervised.end();
     this.ledger.close();
     return this.#outcome(start);
   }
 
   async #settle(): Promise<void> {
-    const limit = this.clock.now() + settleWithinMs;
+    const limit = this.clock.now() + (this.histories.every(({ promised }) => promised === 'all') ? settleWithinMs : stopWithinMs);
     while (this.violations.length === 0) {
       await this.clock.runUntil(() => this.violations.length > 0, this.clock.now() + settleStepMs);
       const missing = this.#unheard.size > 0 ? ['an exporter is not heard any more'] : settled(this);
       if (missing.length === 0) return;
       if (this.clock.now() < limit) continue;
+      if (this.histories.some(({ promised }) => promised !== 'all') && alarms(this).length > 0) {
+        this.count('stopped, and said so');
+        return;
+      }
       for (const text of missing) this.violate('I14', text);
     }
   }
@@ -186,6 +198,42 @@ export class World {
     return this.stores[collector]!;
   }
 
+  /** The partition may stop for good, if it says so. */
+  mayStop(partition: number): void {
+    const history = this.histories[partition]!;
+    if (history.promised === 'all') history.promised = 'may stop';
+  }
+
+  /** Records that were in the log are there no more, and others take their offsets. */
+  logReplaced(partition: number): void {
+    const history = this.histories[partition]!;
+    history.promised = 'one history';
+    history.auditor = new PartitionAuditor();
+    history.reference = new ReferenceFold(partition);
+    for (const { record } of this.broker.partition(topics.nars.name, partition).entries) acceptedOnce(history, record);
+  }
+
+  outputsLost(replica: Replica, partition: number): void {
+    const history = this.histories[partition]!;
+    const { writtenN } = history.views[replica];
+    history.views[replica] = new OutputView();
+    history.views[replica].writtenN = writtenN;
+    for (const { record } of this.broker.partition(outputTopic(replica).name, partition).entries) outputsAgree(history, replica, record);
+  }
+
+  aggregatesLost(partition: number): void {
+    const history = this.histories[partition]!;
+    history.emitted.length = 0;
+    history.balance = new BalanceSums();
+    this.#committed[partition] = 0;
+  }
+
+  /** As the administration command does it, in every partition. */
+  changeConfig(changes: Partial<FoldConfig>): void {
+    this.foldConfig = { ...this.foldConfig, ...changes, version: this.foldConfig.version + 1 };
+    this.#administer(null);
+  }
+
   onlyBound(): void {
     if (this.knowledge === 'exact') this.knowledge = 'bound';
   }
@@ -215,6 +263,7 @@ export class World {
       store.onBlindStart = () => {
         this.knowledge = 'none';
       };
+      store.mayCrash = this.#scenario.strikes.some(({ fault, params }) => fault === 'storeCrash' && params['collector'] === index);
       this.stores.push(store);
       this.ingest.push(null);
       this.#add(collectorRole(this, index));
@@ -223,22 +272,23 @@ export class World {
       this.exporters.push(new ModelExporter(index, this.chance.fork(), this.clock.now()));
   }
 
-  /** As the administration command does it. */
-  #writeBase(): void {
+  /** Writes the configuration, as the administration command does it. */
+  #administer(base: { snapshot: null } | null): void {
+    this.#administered++;
     for (const partition of this.histories.keys()) {
       const value = narBatchCodec.encode({
         collector: adminCollector,
         incarnation: 'admin',
         partition,
-        sequence: 1,
-        through: 1,
+        sequence: this.#administered,
+        through: this.#administered,
         watermark_ms: 0,
         volatile: false,
         goodbye: false,
         exporters: [],
         losses: [],
         fold_config: this.foldConfig,
-        base: { snapshot: null },
+        base,
         nars: [],
       });
       this.broker.append(this.broker.partition(topics.nars.name, partition), [{ key: Buffer.from(adminCollector), value }], null);
