@@ -1,10 +1,13 @@
 /** The invariants of docs/INVARIANTS.md, each a function over what has happened so far. A function returns what is wrong, or nothing. */
 import { createHash } from 'node:crypto';
+import type { LedgerEntry } from '../../adapters/ledger.ts';
 import type { LogRecord } from '../../adapters/ports.ts';
 import { ackCodec, encodeForChain, outputBlockCodec, outputCodec } from '../../schemas/codec.ts';
 import { type Replica, replicas } from '../../schemas/topics.ts';
-import type { Ack, Output, WindowClose } from '../../schemas/types.ts';
+import type { Ack, Election, Output, WindowClose } from '../../schemas/types.ts';
 import { flowIdsOf, PartitionAuditor } from './auditor.ts';
+import { Folded } from './folded.ts';
+import type { ModelStoreServer } from './model-store.ts';
 import type { Promised } from './promises.ts';
 
 /** One replica's outputs of one partition, as a reader of its topic sees them. */
@@ -29,18 +32,41 @@ export interface PartitionHistory {
   auditor: PartitionAuditor;
   reference: Reference;
   promised: Promised;
+  folded: Folded;
+  /** Of the reference's outputs, so many are held against the auditor. */
+  heldN: number;
   readonly views: Record<Replica, OutputView>;
   /** By replica and incarnation: the highest sequence that any of the replica's acknowledgments names. */
   readonly acknowledged: Record<Replica, Map<string, number>>;
   /** What a reader of isolation `committed` has got of aggregates. */
   readonly emitted: Buffer[];
   balance: BalanceSums;
+  watermarkMs: number;
+  /** The latest append time of the partition. */
+  appendedMs: number;
+  /** The last election that counts. */
+  elected: Pick<Election, 'epoch' | 'leader' | 'previous'>;
+  bookedN: number;
 }
 
 export function newHistory(reference: Reference): PartitionHistory {
   const views = { a: new OutputView(), b: new OutputView() };
   const acknowledged = { a: new Map(), b: new Map() };
-  return { auditor: new PartitionAuditor(), reference, promised: 'all', views, acknowledged, emitted: [], balance: new BalanceSums() };
+  const held = { auditor: new PartitionAuditor(), reference, folded: new Folded(), heldN: 0 };
+  const reached = { watermarkMs: Number.NEGATIVE_INFINITY, appendedMs: 0, elected: { epoch: 0, leader: '', previous: '' }, bookedN: 0 };
+  return { ...held, ...reached, promised: 'all', views, acknowledged, emitted: [], balance: new BalanceSums() };
+}
+
+/** I8, I9. What the log gives is what an accounting that shares no code with the fold makes of it, output by output. */
+export function foldsTruly(history: PartitionHistory): string | null {
+  const { outputs } = history.reference;
+  for (; history.heldN < outputs.length; history.heldN++) {
+    const wrong = history.folded.take(outputCodec.decode(outputs[history.heldN]!), history.auditor.expected);
+    if (wrong) return `output ${history.heldN + 1} is wrong: ${wrong}`;
+  }
+  return history.auditor.expected.length > 0
+    ? `window ${history.auditor.expected[0]?.startMs} is not closed though the watermark has passed it`
+    : null;
 }
 
 /** I1. Every NAR is accepted at most once, whatever was sent again. */
@@ -118,7 +144,67 @@ export function aggregatesAreACopy(history: PartitionHistory, record: LogRecord)
   const chain = chainAfter(output, before ? outputCodec.decode(before).chain : Buffer.alloc(16));
   if (!chain.equals(output.chain)) return `aggregates ${n} does not continue the chain of ${n - 1}: two histories are mixed`;
   history.emitted.push(record.value!);
-  return history.balance.take(output, isReplaced ? null : history.auditor);
+  return null;
+}
+
+/** I7. At every WindowClose of aggregates what was decoded is what was given out, lost, rejected, or is open; and it is what is in the log. */
+export function addsUp(history: PartitionHistory, record: LogRecord): string | null {
+  const output = outputCodec.decode(record.value!);
+  return history.balance.take(output, history.promised === 'one history' ? null : history.auditor);
+}
+
+/** I8. The watermark never goes back, and no clock of a collector moves it past the append time of the records. */
+export function watermarkRises(history: PartitionHistory, record: LogRecord): string | null {
+  const { watermarkMs } = history.auditor;
+  const before = history.watermarkMs;
+  history.appendedMs = Math.max(history.appendedMs, record.appendedMs);
+  if (watermarkMs === null) return null;
+  history.watermarkMs = Math.max(before, watermarkMs);
+  if (watermarkMs < before) return `the watermark goes back from ${before} to ${watermarkMs}`;
+  return watermarkMs > history.appendedMs ? `the watermark ${watermarkMs} is ahead of the log, which is at ${history.appendedMs}` : null;
+}
+
+/** I4. A block holds the outputs that follow one another from its first on, and continues the chain of the one before. */
+export function outputsAreContiguous(record: LogRecord): string | null {
+  const { first_n: firstN, previous_chain: previousChain, outputs } = outputBlockCodec.decode(record.value!);
+  let chain = previousChain;
+  for (const [index, output] of outputs.entries()) {
+    if (output.n !== firstN + index) return `a block that begins with ${firstN} has ${output.n} at place ${index}`;
+    if (!chainAfter(output, chain).equals(output.chain)) return `output ${output.n} does not continue the chain of the one before`;
+    chain = output.chain;
+  }
+  return null;
+}
+
+/** I10. Of the elections that count, each has the next epoch, and names who led before. */
+export function electsInOrder(history: PartitionHistory, { epoch, leader, previous }: Election): string | null {
+  const { epoch: last, leader: lastLeader } = history.elected;
+  if (epoch < last) return null;
+  history.elected = { epoch, leader, previous };
+  if (!replicas.some((replica) => replica === leader)) return `${leader} is elected, which is no replica`;
+  if (epoch > last + 1) return `epoch ${epoch} follows ${last}`;
+  const before = epoch > last ? lastLeader : history.elected.previous;
+  return previous === before ? null : `epoch ${epoch} names ${previous} as the leader before, it was ${before}`;
+}
+
+/** I11. The ledger books each output once, in order, and what it books is what the fold gives. */
+export function booksInOrder(history: PartitionHistory, { booking }: LedgerEntry): string | null {
+  const booked = [...booking.aggregates, ...booking.windows].sort((one, other) => one.n - other.n);
+  for (const { n, chain } of booked) {
+    if (n !== history.bookedN + 1) return `the ledger books ${n} after ${history.bookedN}`;
+    history.bookedN = n;
+    if (history.promised === 'one history') continue;
+    const output = history.reference.outputs[n - 1];
+    if (!output || Buffer.compare(outputCodec.decode(output).chain, chain) !== 0)
+      return `the ledger books ${n} with a chain that the fold did not give`;
+  }
+  return null;
+}
+
+/** I13. A store holds no more than it is configured to. */
+export function staysBounded(store: ModelStoreServer): string | null {
+  const { bytes, bytesMax } = store;
+  return bytes > bytesMax ? `the store of a collector holds ${bytes} bytes, ${bytesMax} are allowed` : null;
 }
 
 /** As docs/decisions/0004 words it: the first 16 octets of the SHA-256 of its Avro encoding with the former chain in its own's place. */
@@ -164,7 +250,7 @@ export class BalanceSums {
   #close(close: WindowClose, auditor: PartitionAuditor | null): string | null {
     const since = this.#sinceClose;
     this.#sinceClose = { flows: 0, bytes: 0n, packets: 0n };
-    if (close.watermark_ms < this.#watermark) return `the watermark goes back from ${this.#watermark} to ${close.watermark_ms}`;
+    if (close.watermark_ms < this.#watermark) return `the watermark of the closes goes back from ${this.#watermark} to ${close.watermark_ms}`;
     // After a change of their length, windows of both may overlap.
     const overlaps = close.window_start_ms < this.#closedTo && close.window_ms === this.#windowMs;
     const span = `${close.window_start_ms}-${close.window_end_ms}`;

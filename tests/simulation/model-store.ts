@@ -54,6 +54,8 @@ export class ModelStoreServer {
   onStored: (incarnation: string, batch: StoredBatch) => void = () => undefined;
   /** Called when a process may have to start without the exporters' last positions. */
   onBlindStart: () => void = () => undefined;
+  /** As its collector is configured. */
+  bytesMax = Number.POSITIVE_INFINITY;
   /** It lost something that was on its disk. */
   hasGoneBack = false;
   streams = new Map<string, Stream>();
@@ -145,6 +147,13 @@ export class ModelStoreServer {
       this.streams = copy(streams);
       this.positions = new Map(positions);
     };
+  }
+
+  /** Of what it holds, batches and totals. */
+  get bytes(): number {
+    let bytes = 0;
+    for (const { entries } of this.streams.values()) for (const { value, totals } of entries.values()) bytes += totals.length + (value?.length ?? 0);
+    return bytes;
   }
 
   strikes(fault: keyof StoreFaults): boolean {

@@ -34,6 +34,7 @@ export function collectorRole(world: World, index: number): Role {
   const transfer_gate = chance.happens(0.3) ? ('aggregator' as const) : ('broker' as const);
   const pace = { flush_interval: chance.pick([100, 250]), health_interval: 1_000 };
   const config = { ...collectorConfig.parse({}), name, batch_nars_max: chance.pick([7, 1_000]), transfer_gate, ...pace, ...tight };
+  if ('store_max' in tight) world.store(index).bytesMax = tight.store_max;
   const skewMs = chance.happens(0.3) ? chance.integer(-8_000, 8_000) : 0;
   return {
     kind: 'collector',

@@ -20,6 +20,13 @@ describe('simulation', () => {
     expect((await new World({ seed: 8, faultyMs }).run()).digest).not.toBe(digests[0]);
   }, 60_000);
 
+  test('every invariant has a checker that looks at it', async () => {
+    const page = readFileSync(new URL('../../docs/INVARIANTS.md', import.meta.url), 'utf8');
+    const numbered = [...page.matchAll(/^\|\s*(I\d+)\s*\|/gm)].map(([, id]) => id as string);
+    const { checked } = await new World({ seed: 7, faultyMs }).run();
+    expect(Object.keys(checked).sort()).toEqual([...numbered].sort());
+  }, 60_000);
+
   test('what failed once is good', async () => {
     const violations = [];
     for (const scenario of kept) violations.push(...(await new World({ seed: scenario.seed, scenario }).run()).violations);

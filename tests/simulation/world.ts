@@ -1,24 +1,33 @@
 /** One simulated history: the real service loops over model adapters, exporters that know their totals, and checkers that look at everything. */
 import { createHash } from 'node:crypto';
+import type { Ledger } from '../../adapters/ledger.ts';
 import { openLedger } from '../../adapters/ledger-sqlite.ts';
 import type { LogRecord } from '../../adapters/ports.ts';
-import { narBatchCodec } from '../../schemas/codec.ts';
+import { electionCodec, narBatchCodec } from '../../schemas/codec.ts';
 import { adminCollector, outputTopic, type Replica, replicas, topics } from '../../schemas/topics.ts';
 import type { FoldConfig } from '../../schemas/types.ts';
 import { PartitionAuditor } from './auditor.ts';
 import {
   acceptedOnce,
   acknowledgesTruly,
+  addsUp,
   aggregatesAreACopy,
   BalanceSums,
+  booksInOrder,
   decodeAck,
+  electsInOrder,
+  foldsTruly,
   newHistory,
   OutputView,
   outputsAgree,
+  outputsAreContiguous,
   type PartitionHistory,
+  staysBounded,
   trimsOnlyAcknowledged,
+  watermarkRises,
 } from './checkers.ts';
 import { collectorName, endFaults, strike } from './faults.ts';
+import { Folded } from './folded.ts';
 import { type Chance, ModelClock, type ProcessHandle } from './model-clock.ts';
 import { type Datagram, ModelExporter, simulatedAccounts } from './model-exporter.ts';
 import { ModelBroker } from './model-log.ts';
@@ -28,7 +37,7 @@ import { alarms } from './promises.ts';
 import { ReferenceFold } from './reference.ts';
 import { accountingRole, aggregatorRole, collectorRole, feedRole, watchdogRole } from './roles.ts';
 import { drawScenario, isPossible, type Scenario } from './scenario.ts';
-import { noMoreThanSent, settled } from './settled.ts';
+import { everyFlowIsKnown, noMoreThanSent, settled } from './settled.ts';
 
 export interface WorldOptions {
   readonly seed: number;
@@ -52,6 +61,8 @@ export interface Outcome {
   readonly flows: number;
   /** How often what went wrong. */
   readonly counts: Readonly<Record<string, number>>;
+  /** How often each invariant was looked at. */
+  readonly checked: Readonly<Record<string, number>>;
   /** What the parts had to cope with, so that a history in which nothing happened shows. */
   readonly seen: Readonly<Record<string, number>>;
 }
@@ -70,10 +81,13 @@ export class World {
   readonly exporters: ModelExporter[] = [];
   readonly histories: PartitionHistory[];
   readonly supervised: Supervised[] = [];
-  readonly ledger = openLedger(':memory:');
+  /** As accounting gets it: what is written is looked at. */
+  readonly ledger = this.#watched(openLedger(':memory:'));
   readonly violations: string[] = [];
   readonly trace: string[] = [];
   readonly counts: Record<string, number> = {};
+  /** How often each invariant was looked at. */
+  readonly checked: Record<string, number> = {};
   foldConfig: FoldConfig;
   #administered = 0;
   wire = { lost: 0, repeated: 0, delayed: 0 };
@@ -122,7 +136,7 @@ export class World {
     await this.clock.runUntil(failed, this.clock.now() + quietMs);
     this.#isEnding = true;
     await this.#settle();
-    this.#check('I1', noMoreThanSent(this));
+    this.#lookBack();
     for (const supervised of this.supervised) supervised.end();
     this.ledger.close();
     return this.#outcome(start);
@@ -143,6 +157,14 @@ export class World {
     }
   }
 
+  /** What holds when all has settled, or has stopped and said so. */
+  #lookBack(): void {
+    if (this.violations.length > 0) return;
+    this.#check('I1', noMoreThanSent(this));
+    this.#check('I12', everyFlowIsKnown(this));
+    this.#check('I14', null);
+  }
+
   #outcome(start: number): Outcome {
     for (const counts of [this.broker.counts, ...this.stores.map((store) => store.counts)]) {
       for (const [name, count] of Object.entries(counts)) this.counts[name] = (this.counts[name] ?? 0) + count;
@@ -156,6 +178,7 @@ export class World {
       events: this.clock.events,
       flows: this.exporters.reduce((sum, exporter) => sum + exporter.sent.length, 0),
       counts: this.counts,
+      checked: this.checked,
       seen: this.#seen(),
     };
   }
@@ -175,6 +198,15 @@ export class World {
       elections: this.broker.partition(topics.elections.name, 0).endOffset,
       'histories known to the flow': this.knowledge === 'exact' && sum(({ balance }) => balance.doubts) === 0 ? 1 : 0,
     };
+  }
+
+  #watched(ledger: Ledger): Ledger {
+    const write = ledger.write.bind(ledger);
+    ledger.write = (entries) => {
+      write(entries);
+      for (const entry of entries) this.#check('I11', booksInOrder(this.histories[entry.booking.partition]!, entry));
+    };
+    return ledger;
   }
 
   note(text: string): void {
@@ -210,6 +242,8 @@ export class World {
     history.promised = 'one history';
     history.auditor = new PartitionAuditor();
     history.reference = new ReferenceFold(partition);
+    history.folded = new Folded();
+    history.heldN = 0;
     for (const { record } of this.broker.partition(topics.nars.name, partition).entries) acceptedOnce(history, record);
   }
 
@@ -260,6 +294,7 @@ export class World {
         const value = store.stream(incarnation, partition)?.entries.get(sequence)?.value ?? null;
         if (what === 'trimmed') this.#check('I2', trimsOnlyAcknowledged(this.histories[partition]!, incarnation, sequence, value));
       };
+      store.onStored = () => this.#check('I13', staysBounded(store));
       store.onBlindStart = () => {
         this.knowledge = 'none';
       };
@@ -321,11 +356,18 @@ export class World {
       this.trace.push(`${this.#timeOfDay()} ${topic}/${partition} ${record.offset} ${record.marker ?? describe(topic, record)}`);
     }
     if (topic === topics.nars.name) {
-      this.#check('I1', acceptedOnce(this.histories[partition]!, record));
+      const history = this.histories[partition]!;
+      this.#check('I1', acceptedOnce(history, record));
+      this.#check('I8', watermarkRises(history, record));
+      this.#check('I9', foldsTruly(history));
     } else if (topic === topics.acks.name) {
       const ack = decodeAck(record);
       this.#check('I3', acknowledgesTruly(this.histories[ack.partition]!, ack));
+    } else if (topic === topics.elections.name) {
+      const election = electionCodec.decode(record.value!);
+      this.#check('I10', electsInOrder(this.histories[election.partition]!, election));
     } else if (topic.startsWith('aggregates.')) {
+      this.#check('I4', outputsAreContiguous(record));
       this.#check('I5', outputsAgree(this.histories[partition]!, topic.slice('aggregates.'.length) as Replica, record));
     }
   }
@@ -338,11 +380,13 @@ export class World {
       for (const record of log.committed(this.#committed[partition])) {
         this.#committed[partition] = record.offset + 1;
         this.#check('I6', aggregatesAreACopy(history, record));
+        this.#check('I7', addsUp(history, record));
       }
     }
   }
 
   #check(invariant: string, wrong: string | null): void {
+    this.checked[invariant] = (this.checked[invariant] ?? 0) + 1;
     if (wrong !== null) this.violate(invariant, wrong);
   }
 }
