@@ -7,6 +7,8 @@ const base = {
 };
 
 export default {
+  // A loaded machine is slow, not wrong.
+  testTimeout: 60_000,
   projects: [
     { ...base, displayName: 'unit', testMatch: ['<rootDir>/tests/**/*.test.ts'], testPathIgnorePatterns: ['/node_modules/', '/tests/integration/', '/tests/simulation/'] },
     { ...base, displayName: 'simulation', testMatch: ['<rootDir>/tests/simulation/**/*.test.ts'] },

@@ -1,9 +1,10 @@
 /** The log on Apache Kafka. */
-import { type Cluster, faultOf, type KafkaSettings, openCluster } from './kafka/client.ts';
+import { type Broker, type Cluster, faultOf, type KafkaSettings, openCluster } from './kafka/client.ts';
+import { deleteRecordsRequest, logDirectoriesRequest } from './kafka/disk-requests.ts';
 import { KafkaReader } from './kafka/reader.ts';
 import { metadataRequest, type TopicMetadata } from './kafka/requests.ts';
 import { KafkaTransactionalWriter, KafkaWriter } from './kafka/writer.ts';
-import type { Clock, Log, LogBounds, Logger, LogReader, LogWriter, TransactionalWriter } from './ports.ts';
+import type { BrokerDisk, Clock, Log, LogBounds, Logger, LogReader, LogWriter, TransactionalWriter } from './ports.ts';
 
 const earliest = '-2';
 const latest = '-1';
@@ -29,6 +30,13 @@ export function openKafka(config: KafkaConfig, logger: Logger, clock: Clock): Lo
   return new KafkaLog(settings, logger, clock);
 }
 
+/** -1 where no record is at that time or later. */
+async function listOffset(broker: Broker, { topic, partition }: { topic: string; partition: number }, timestamp: string): Promise<number> {
+  const topics = [{ topic, partitions: [{ partition, timestamp }] }];
+  const { responses } = await broker.listOffsets({ replicaId: -1, isolationLevel: readUncommitted, topics });
+  return Number(responses[0]?.partitions[0]?.offset ?? -1);
+}
+
 class KafkaLog implements Log {
   readonly #settings: KafkaSettings;
   readonly #logger: Logger;
@@ -43,7 +51,7 @@ class KafkaLog implements Log {
   }
 
   writer(): LogWriter {
-    return new KafkaWriter(this.#settings, this.#logger);
+    return new KafkaWriter(this.#settings, this.#logger, this.#clock);
   }
 
   reader(isolation: 'raw' | 'committed'): LogReader {
@@ -66,12 +74,37 @@ class KafkaLog implements Log {
     const name = this.#settings.topicPrefix + topic;
     return this.#do(`bounds of ${topic}/${partition}`, async (cluster) => {
       const broker = await this.#leader(cluster, name, partition);
-      const offsetAt = async (timestamp: string) => {
-        const topics = [{ topic: name, partitions: [{ partition, timestamp }] }];
-        const { responses } = await broker.listOffsets({ replicaId: -1, isolationLevel: readUncommitted, topics });
-        return Number(responses[0]?.partitions[0]?.offset ?? -1);
-      };
-      return { startOffset: await offsetAt(earliest), endOffset: await offsetAt(latest) };
+      const place = { topic: name, partition };
+      return { startOffset: await listOffset(broker, place, earliest), endOffset: await listOffset(broker, place, latest) };
+    });
+  }
+
+  offsetAt(topic: string, partition: number, atMs: number): Promise<number> {
+    const place = { topic: this.#settings.topicPrefix + topic, partition };
+    return this.#do(`offset at a time of ${topic}/${partition}`, async (cluster) => {
+      const broker = await this.#leader(cluster, place.topic, partition);
+      const offset = await listOffset(broker, place, String(Math.max(0, Math.floor(atMs))));
+      return offset >= 0 ? offset : listOffset(broker, place, latest);
+    });
+  }
+
+  deleteRecords(topic: string, partition: number, beforeOffset: number): Promise<void> {
+    const name = this.#settings.topicPrefix + topic;
+    return this.#do(`cutting the head of ${topic}/${partition}`, async (cluster) => {
+      const broker = await this.#leader(cluster, name, partition);
+      await broker.connectionPool.send(deleteRecordsRequest(name, partition, beforeOffset, this.#settings.requestTimeoutMs));
+    });
+  }
+
+  disks(): Promise<BrokerDisk[]> {
+    return this.#do('size of the disks', async (cluster) => {
+      await cluster.refreshMetadata();
+      const disks: BrokerDisk[] = [];
+      for (const { nodeId } of cluster.brokerPool.metadata?.brokers ?? []) {
+        const broker = await cluster.findBroker({ nodeId: String(nodeId) });
+        for (const directory of await broker.connectionPool.send(logDirectoriesRequest())) disks.push({ broker: String(nodeId), ...directory });
+      }
+      return disks;
     });
   }
 

@@ -80,6 +80,17 @@ export interface LogBounds {
   readonly endOffset: number;
 }
 
+/** One directory in which a broker keeps logs. */
+export interface BrokerDisk {
+  readonly broker: string;
+  readonly path: string;
+  /** Of all partitions in it. */
+  readonly logBytes: number;
+  /** Of its file system, and what of that is free; null where the broker does not tell. */
+  readonly totalBytes: number | null;
+  readonly usableBytes: number | null;
+}
+
 export interface Log {
   writer(): LogWriter;
   /** raw: every record, and the markers. committed: no markers, no records of aborted or open transactions. */
@@ -89,6 +100,15 @@ export interface Log {
   topicId(topic: string): Promise<string>;
   partitionCount(topic: string): Promise<number>;
   bounds(topic: string, partition: number): Promise<LogBounds>;
+  /** The offset of the first record that was appended at that time (Unix time in ms) or later; the log's end where there is none. */
+  offsetAt(topic: string, partition: number, atMs: number): Promise<number>;
+  /**
+   * Cuts the head: what lies before the offset is gone for good. A head that is further on already stays as it is.
+   * @throws LogFault out_of_range where the log ends before the offset
+   */
+  deleteRecords(topic: string, partition: number, beforeOffset: number): Promise<void>;
+  /** Of every broker. @throws LogFault */
+  disks(): Promise<BrokerDisk[]>;
   /** Notes a position for lag dashboards, and as a hint where to start reading. Never a proof of anything. */
   commitOffset(group: string, topic: string, partition: number, offset: number): Promise<void>;
   /** -1 where none was noted. */

@@ -50,7 +50,7 @@ const say = (line: string) => process.stdout.write(`${styleText('dim', seconds()
 const bold = (text: string) => styleText('bold', text);
 
 async function main(): Promise<number> {
-  say(bold('starting Kafka, Redis, two collectors, aggregators a and b, watchdog, feed and accounting'));
+  say(bold('starting Kafka, Redis, two collectors, aggregators a and b, watchdog, feed, judge and accounting'));
   const stack = await Stack.start({ collectors: 2, env: demoEnv, progress: say, ...(values.dir ? { dir: values.dir } : {}) });
   const broker = stack.env['FLOWLEDGER_KAFKA_BROKERS'] as string;
   const [host = '', port = ''] = broker.split(':');
@@ -266,7 +266,7 @@ class View {
 }
 
 function stageOf(key: string): number {
-  return ['collector', 'aggregator', 'watchdog', 'feed', 'accounting'].indexOf(key.split('/')[0] as string);
+  return ['collector', 'aggregator', 'watchdog', 'feed', 'judge', 'accounting'].indexOf(key.split('/')[0] as string);
 }
 
 process.exitCode = await main().catch((error: Error) => {

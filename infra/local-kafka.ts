@@ -1,6 +1,6 @@
-/** A real Apache Kafka on this machine, from Maven's jars: one node, KRaft, loopback only. For demo, tests and development. */
+/** A real Apache Kafka on this machine, from Maven's jars: a node of KRaft, alone or of a cluster; loopback only. For demo, tests and development. */
 import { spawn } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
+import { randomBytes, randomInt } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
@@ -86,6 +86,25 @@ export function run(command: string, args: readonly string[], onLine: Progress):
   });
 }
 
+/** A listener beside the broker's own, for a party that reaches the broker by a way of its own. */
+export interface Listener {
+  readonly name: string;
+  readonly port: number;
+  /** What those who ask there are told to connect to. */
+  readonly advertisedPort: number;
+}
+
+/** Which node of which cluster a broker is; each is broker and controller. */
+export interface Membership {
+  readonly nodeId: number;
+  readonly clusterId: string;
+  /** The controllers' ports by node id. */
+  readonly voters: ReadonlyMap<number, number>;
+}
+
+/** Under this name a listener serves the other brokers instead of clients. */
+export const brokersListener = 'BROKERS';
+
 export interface KafkaOptions {
   /** Holds the data, the settings and the log; a broker started on it again finds its topics. */
   readonly dir: string;
@@ -94,6 +113,9 @@ export interface KafkaOptions {
   readonly controllerPort?: number;
   /** What clients are told to connect to, where something stands in between. */
   readonly advertisedPort?: number;
+  /** Nothing: a cluster of its own. */
+  readonly membership?: Membership;
+  readonly listeners?: readonly Listener[];
   /** True: the broker outlives this process. */
   readonly detached?: boolean;
   readonly progress?: Progress;
@@ -115,19 +137,19 @@ export interface LocalKafka {
 export async function startKafka(options: KafkaOptions): Promise<LocalKafka> {
   const libs = await installKafka(options.progress);
   const { dir, port = await freePort(), controllerPort = await freePort(), detached = false } = options;
-  const advertisedPort = options.advertisedPort ?? port;
+  const { membership = { nodeId: 1, clusterId: newClusterId(), voters: new Map([[1, controllerPort]]) } } = options;
+  const own = { name: 'PLAINTEXT', port, advertisedPort: options.advertisedPort ?? port };
   await requireFreePort(port, 'the local Kafka');
   await requireFreePort(controllerPort, "the local Kafka's controller");
   const logFile = join(dir, 'kafka.log');
   const settings = join(dir, 'server.properties');
   mkdirSync(dir, { recursive: true });
-  writeFileSync(settings, serverProperties(dir, port, controllerPort, advertisedPort));
+  writeFileSync(settings, serverProperties(dir, controllerPort, membership, [own, ...(options.listeners ?? [])]));
   const classPath = join(libs, '*');
   if (!existsSync(join(dir, 'data', 'meta.properties'))) {
-    const clusterId = randomBytes(16).toString('base64url').replace(/^-/, 'A');
     const { code, output } = await run(
       'java',
-      [...toolOptions, '-cp', classPath, 'kafka.tools.StorageTool', 'format', '-t', clusterId, '-c', settings],
+      [...toolOptions, '-cp', classPath, 'kafka.tools.StorageTool', 'format', '-t', membership.clusterId, '-c', settings],
       () => {},
     );
     if (code !== 0) throw new Error(`Kafka's storage could not be formatted in ${dir}:\n${output.trim()}`);
@@ -158,8 +180,12 @@ export async function startKafka(options: KafkaOptions): Promise<LocalKafka> {
   };
 }
 
+export function newClusterId(): string {
+  return randomBytes(16).toString('base64url').replace(/^-/, 'A');
+}
+
 /** Whether a broker answers there within the time given. */
-export async function answers(broker: Address, giveUp: () => boolean, withinMs = 60_000): Promise<boolean> {
+export async function answers(broker: Address, giveUp: () => boolean, withinMs = 90_000): Promise<boolean> {
   const config = { brokers: [broker], client_id: 'flowledger-probe', topic_prefix: '', request_timeout: 2000 };
   const silent = { debug() {}, info() {}, warn() {}, error() {} };
   const end = Date.now() + withinMs;
@@ -173,12 +199,32 @@ export async function answers(broker: Address, giveUp: () => boolean, withinMs =
   return false;
 }
 
-/** A TCP port on the loopback address that nobody listened on a moment ago. */
-export function freePort(): Promise<number> {
+/**
+ * A TCP port on the loopback address that nobody listened on a moment ago. Below those that the system gives to outgoing connections, where there is
+ * room: what is killed and started again must not find its port taken by somebody who tried to reach it.
+ */
+export async function freePort(): Promise<number> {
+  const below = firstOutgoingPort();
+  for (let attempt = 0; attempt < 100; attempt++) {
+    const port = below > lowestPort ? randomInt(lowestPort, below) : 0;
+    const bound = await listenOnce(port).catch(() => 0);
+    if (bound > 0) return bound;
+  }
+  return listenOnce(0);
+}
+
+const lowestPort = 10_240;
+
+function firstOutgoingPort(): number {
+  const file = '/proc/sys/net/ipv4/ip_local_port_range';
+  return existsSync(file) ? Number.parseInt(readFileSync(file, 'utf8'), 10) : 0;
+}
+
+function listenOnce(port: number): Promise<number> {
   return new Promise((resolve, reject) => {
     const server = createServer();
     server.once('error', reject);
-    server.listen(0, '127.0.0.1', () => {
+    server.listen(port, '127.0.0.1', () => {
       const address = server.address();
       server.close(() => resolve(typeof address === 'object' && address ? address.port : 0));
     });
@@ -210,16 +256,21 @@ const brokerOptions = [
 ];
 
 /** Every setting that is not the broker's default has its reason. */
-function serverProperties(dir: string, port: number, controllerPort: number, advertisedPort: number): string {
+function serverProperties(dir: string, controllerPort: number, membership: Membership, listeners: readonly Listener[]): string {
+  const { nodeId, voters } = membership;
+  const each = (write: (listener: Listener) => string) => listeners.map(write).join(',');
+  const interBroker = listeners.find(({ name }) => name === brokersListener)?.name ?? 'PLAINTEXT';
+  const replication = Math.min(3, voters.size);
+  const insync = Math.min(2, replication);
   return `# Written at every start by infra/local-kafka.ts.
 process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:${controllerPort}
-listeners=PLAINTEXT://127.0.0.1:${port},CONTROLLER://127.0.0.1:${controllerPort}
-advertised.listeners=PLAINTEXT://127.0.0.1:${advertisedPort}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+node.id=${nodeId}
+controller.quorum.voters=${[...voters].map(([id, port]) => `${id}@127.0.0.1:${port}`).join(',')}
+listeners=${each(({ name, port }) => `${name}://127.0.0.1:${port}`)},CONTROLLER://127.0.0.1:${controllerPort}
+advertised.listeners=${each(({ name, advertisedPort }) => `${name}://127.0.0.1:${advertisedPort}`)}
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,${each(({ name }) => `${name}:PLAINTEXT`)}
 controller.listener.names=CONTROLLER
-inter.broker.listener.name=PLAINTEXT
+inter.broker.listener.name=${interBroker}
 log.dirs=${join(dir, 'data')}
 
 # A misspelt topic must be an error.
@@ -227,14 +278,14 @@ auto.create.topics.enable=false
 # Batches and output blocks are cut at 1 MiB; topics ask for 4 MiB.
 message.max.bytes=4194304
 replica.fetch.max.bytes=4194304
-# There is one node.
-default.replication.factor=1
-min.insync.replicas=1
-offsets.topic.replication.factor=1
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
+# As many copies as there are nodes, up to three; what two of three have is written.
+default.replication.factor=${replication}
+min.insync.replicas=${insync}
+offsets.topic.replication.factor=${replication}
+transaction.state.log.replication.factor=${replication}
+transaction.state.log.min.isr=${insync}
+share.coordinator.state.topic.replication.factor=${replication}
+share.coordinator.state.topic.min.isr=${insync}
 # The first use of a group or a transaction creates these; the default of 50 partitions each takes seconds.
 offsets.topic.num.partitions=4
 transaction.state.log.num.partitions=4

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { freePort, type LocalKafka, startKafka } from './local-kafka.ts';
+import { freePort, type Listener, type LocalKafka, newClusterId, startKafka } from './local-kafka.ts';
 import { type LocalRedis, startRedis } from './local-redis.ts';
 import { killProcess, lastLines, startProcess, stopProcess } from './processes.ts';
 
@@ -21,10 +21,26 @@ export interface StackOptions {
   /** Nothing: a new directory, removed at the end. */
   readonly dir?: string;
   readonly collectors?: number;
+  /** Three are a cluster that keeps three copies of each record, two of which must be written. */
+  readonly brokers?: 1 | 3;
+  readonly watchdogs?: number;
+  readonly feeds?: number;
+  /** own: each collector has a Redis of its own, redis-1 for collector-1. */
+  readonly redis?: 'shared' | 'own';
   readonly partitions?: number;
   /** Configuration keys as environment variables, for every process. */
   readonly env?: Readonly<Record<string, string>>;
+  /** What lies between the parts; nothing: they reach each other directly. */
+  readonly routes?: Routes;
   readonly progress?: (line: string) => void;
+}
+
+/** The ways by which services reach the backends, where something stands in between. */
+export interface Routes {
+  /** Of a broker, beside its own listener; asked once. */
+  listeners(nodeId: number): Promise<readonly Listener[]>;
+  /** Where a service finds its backends instead. Asked when all of these run. */
+  env(service: string, redisPort: number): Promise<Readonly<Record<string, string>>>;
 }
 
 /** A service as it stands in commands: what follows `bin/flowledger`, and what it has of its own. */
@@ -32,6 +48,12 @@ interface ServiceSpec {
   readonly args: readonly string[];
   readonly env: Readonly<Record<string, string>>;
   readonly httpPort: number;
+}
+
+/** A broker or a Redis; it keeps its ports and its data when it is started again. */
+interface Backend {
+  running: LocalKafka | LocalRedis | null;
+  readonly start: () => Promise<LocalKafka | LocalRedis>;
 }
 
 export interface CommandResult {
@@ -47,8 +69,8 @@ export class Stack {
   readonly #services = new Map<string, ServiceSpec>();
   readonly #pids = new Map<string, number>();
   readonly #listen = new Map<string, string>();
-  #kafka: LocalKafka | null = null;
-  #redis: LocalRedis | null = null;
+  readonly #backends = new Map<string, Backend>();
+  readonly #ports = new Map<string, number>();
   #env: Record<string, string> = {};
 
   private constructor(options: StackOptions) {
@@ -103,19 +125,28 @@ export class Stack {
     return this.#env['FLOWLEDGER_ACCOUNTING_LEDGER'] as string;
   }
 
+  /** kafka or kafka-1, kafka-2, kafka-3; redis or redis-1, redis-2, ... */
+  get backends(): readonly string[] {
+    return [...this.#backends.keys()];
+  }
+
+  /** Where a broker or a Redis listens. */
+  port(backend: string): number {
+    const port = this.#ports.get(backend);
+    if (port === undefined) throw new Error(`${backend} is not a backend of this stack: ${this.backends.join(', ')}`);
+    return port;
+  }
+
   async startBackends(): Promise<void> {
-    const { progress, partitions = 4 } = this.#options;
-    const told = progress ? { progress } : {};
-    const [kafka, redis] = await Promise.all([
-      startKafka({ dir: join(this.dir, 'kafka'), ...told }),
-      startRedis({ dir: join(this.dir, 'redis'), ...told }),
-    ]);
-    this.#kafka = kafka;
-    this.#redis = redis;
+    const { partitions = 4, brokers = 1, collectors = 1, redis = 'shared' } = this.#options;
+    const kafkas = await this.#defineKafka(brokers);
+    for (let i = 1; i <= (redis === 'own' ? collectors : 1); i++) await this.#defineRedis(redis === 'own' ? `redis-${i}` : 'redis');
+    await Promise.all(this.backends.map((name) => this.startBackend(name)));
     this.#env = {
-      FLOWLEDGER_KAFKA_BROKERS: kafka.broker,
-      FLOWLEDGER_REDIS_URL: `redis://127.0.0.1:${redis.port}`,
+      FLOWLEDGER_KAFKA_BROKERS: kafkas.map((name) => `127.0.0.1:${this.port(name)}`).join(','),
+      FLOWLEDGER_REDIS_URL: `redis://127.0.0.1:${this.port(this.#redisOf(1))}`,
       FLOWLEDGER_TOPICS_PARTITIONS: String(partitions),
+      FLOWLEDGER_TOPICS_REPLICATION: String(brokers),
       FLOWLEDGER_ACCOUNTING_LEDGER: join(this.dir, 'ledger.sqlite'),
       ...this.#options.env,
     };
@@ -123,34 +154,82 @@ export class Stack {
     if (code !== 0) throw new Error(`the topics could not be made:\n${stdout}${stderr}`);
   }
 
+  async #defineKafka(brokers: number): Promise<string[]> {
+    const nodeIds = Array.from({ length: brokers }, (_, i) => i + 1);
+    const name = (nodeId: number) => (brokers === 1 ? 'kafka' : `kafka-${nodeId}`);
+    const voters = new Map<number, number>();
+    for (const nodeId of nodeIds) voters.set(nodeId, await freePort());
+    const clusterId = newClusterId();
+    for (const nodeId of nodeIds) {
+      const port = await freePort();
+      const listeners = (await this.#options.routes?.listeners(nodeId)) ?? [];
+      const membership = { nodeId, clusterId, voters };
+      const options = {
+        dir: join(this.dir, name(nodeId)),
+        port,
+        controllerPort: voters.get(nodeId) as number,
+        membership,
+        listeners,
+        ...this.#told(),
+      };
+      this.#ports.set(name(nodeId), port);
+      this.#backends.set(name(nodeId), { running: null, start: () => startKafka(options) });
+    }
+    return nodeIds.map(name);
+  }
+
+  async #defineRedis(name: string): Promise<void> {
+    const port = await freePort();
+    this.#ports.set(name, port);
+    this.#backends.set(name, { running: null, start: () => startRedis({ dir: join(this.dir, name), port, ...this.#told() }) });
+  }
+
+  #told(): Pick<StackOptions, 'progress'> {
+    return this.#options.progress ? { progress: this.#options.progress } : {};
+  }
+
+  #redisOf(collector: number): string {
+    return this.#options.redis === 'own' ? `redis-${collector}` : 'redis';
+  }
+
   async #define(): Promise<void> {
     for (let i = 1; i <= (this.#options.collectors ?? 1); i++) {
       const name = `collector-${i}`;
       const listen = `127.0.0.1:${await freeUdpPort()}`;
       this.#listen.set(name, listen);
-      await this.#add(name, ['collector'], 'COLLECTOR_HTTP', { FLOWLEDGER_COLLECTOR_NAME: name, FLOWLEDGER_COLLECTOR_LISTEN: listen });
+      const env = {
+        FLOWLEDGER_COLLECTOR_NAME: name,
+        FLOWLEDGER_COLLECTOR_LISTEN: listen,
+        FLOWLEDGER_REDIS_URL: `redis://127.0.0.1:${this.port(this.#redisOf(i))}`,
+      };
+      await this.#add(name, ['collector'], 'COLLECTOR_HTTP', env, this.port(this.#redisOf(i)));
     }
     await this.#add('aggregator-a', ['aggregator', '--replica', 'a'], 'AGGREGATOR_HTTP_A');
     await this.#add('aggregator-b', ['aggregator', '--replica', 'b'], 'AGGREGATOR_HTTP_B');
-    await this.#add('watchdog', ['watchdog'], 'WATCHDOG_HTTP');
-    await this.#add('feed', ['feed'], 'FEED_HTTP');
+    for (const [name, id] of numbered('watchdog', this.#options.watchdogs))
+      await this.#add(name, ['watchdog'], 'WATCHDOG_HTTP', { FLOWLEDGER_WATCHDOG_ID: id });
+    for (const [name, id] of numbered('feed', this.#options.feeds)) await this.#add(name, ['feed'], 'FEED_HTTP', { FLOWLEDGER_FEED_ID: id });
+    await this.#add('judge', ['judge'], 'JUDGE_HTTP');
     await this.#add('accounting', ['accounting'], 'ACCOUNTING_HTTP');
   }
 
-  async #add(name: string, args: readonly string[], http: string, env: Readonly<Record<string, string>> = {}): Promise<void> {
+  async #add(name: string, args: readonly string[], http: string, env: Readonly<Record<string, string>> = {}, redisPort = 0): Promise<void> {
     const httpPort = await freePort();
-    this.#services.set(name, { args, httpPort, env: { ...env, [`FLOWLEDGER_${http}`]: `127.0.0.1:${httpPort}` } });
+    const routed = await this.#options.routes?.env(name, redisPort);
+    this.#services.set(name, { args, httpPort, env: { ...env, ...routed, [`FLOWLEDGER_${http}`]: `127.0.0.1:${httpPort}` } });
   }
 
-  async startService(name: string): Promise<void> {
+  /** With `env` for this life alone. */
+  async startService(name: string, also: Readonly<Record<string, string>> = {}): Promise<void> {
     const service = this.#service(name);
-    const env = { ...this.#env, ...service.env };
+    const env = { ...this.#env, ...service.env, ...also };
     const child = await startProcess({ command: program, args: service.args, env, logFile: this.logFile(name), detached: false });
     this.#pids.set(name, child.pid);
   }
 
+  /** Of a service or a backend. */
   pid(name: string): number {
-    const pid = this.#pids.get(name);
+    const pid = this.#pids.get(name) ?? this.#backends.get(name)?.running?.pid;
     if (pid === undefined) throw new Error(`${name} does not run`);
     return pid;
   }
@@ -189,39 +268,41 @@ export class Stack {
   /** SIGKILL: what a crash does. */
   async kill(name: string): Promise<void> {
     await killProcess(this.pid(name));
-    this.#pids.delete(name);
+    this.#forget(name);
   }
 
+  /** SIGTERM, and waits for the end. */
   async stopService(name: string): Promise<void> {
     await stopProcess(this.pid(name), stopWithinMs);
+    this.#forget(name);
+  }
+
+  #forget(name: string): void {
     this.#pids.delete(name);
+    const backend = this.#backends.get(name);
+    if (backend) backend.running = null;
+  }
+
+  /** A broker or a Redis, on the data that it left. Resolves when it answers. */
+  async startBackend(name: string): Promise<void> {
+    const backend = this.#backends.get(name);
+    if (!backend) throw new Error(`${name} is not a backend of this stack: ${this.backends.join(', ')}`);
+    backend.running = await backend.start();
   }
 
   signal(name: string, signal: NodeJS.Signals): void {
     process.kill(this.pid(name), signal);
   }
 
-  async killRedis(): Promise<void> {
-    await this.#redis?.kill();
-  }
-
-  async startRedis(): Promise<void> {
-    this.#redis = await startRedis({ dir: join(this.dir, 'redis'), port: Number(new URL(this.#env['FLOWLEDGER_REDIS_URL'] as string).port) });
-  }
-
-  async killKafka(): Promise<void> {
-    await this.#kafka?.kill();
-  }
-
-  async startKafka(): Promise<void> {
-    const { port = 0, controllerPort = 0 } = this.#kafka ?? {};
-    this.#kafka = await startKafka({ dir: join(this.dir, 'kafka'), port, controllerPort });
-  }
-
   /** Runs a command of the program to its end, with this stack's configuration. */
-  async command(...args: string[]): Promise<CommandResult> {
+  command(...args: string[]): Promise<CommandResult> {
+    return this.commandWith({}, ...args);
+  }
+
+  /** As `command`; a variable without a value is taken out of the configuration. */
+  async commandWith(also: Readonly<Record<string, string | undefined>>, ...args: string[]): Promise<CommandResult> {
     try {
-      const { stdout, stderr } = await runFile(program, args, { env: { ...process.env, ...this.#env }, maxBuffer: 256 * 1024 * 1024 });
+      const { stdout, stderr } = await runFile(program, args, { env: { ...process.env, ...this.#env, ...also }, maxBuffer: 256 * 1024 * 1024 });
       return { code: 0, stdout, stderr };
     } catch (error) {
       const { code, stdout = '', stderr = String(error) } = error as { code?: number; stdout?: string; stderr?: string };
@@ -232,7 +313,7 @@ export class Stack {
   /** Stops everything, services first. */
   async stop(): Promise<void> {
     await Promise.all([...this.#pids.keys()].map((name) => this.stopService(name)));
-    await Promise.all([this.#kafka?.stop(), this.#redis?.stop()]);
+    await Promise.all([...this.#backends.values()].map(({ running }) => running?.stop()));
     if (this.#temporary) rmSync(this.dir, { recursive: true, force: true });
   }
 
@@ -241,6 +322,11 @@ export class Stack {
     if (!service) throw new Error(`${name} is not a service of this stack: ${this.services.join(', ')}`);
     return service;
   }
+}
+
+/** The first has no number in its name, so that a stack with one of a kind calls it by its kind. */
+function numbered(kind: string, count = 1): [name: string, id: string][] {
+  return Array.from({ length: count }, (_, i) => [i === 0 ? kind : `${kind}-${i + 1}`, `${kind}-${i + 1}`]);
 }
 
 function freeUdpPort(): Promise<number> {

@@ -1,7 +1,7 @@
 /** Avro in Confluent's wire format: an octet 0, the schema's id in four octets, the Avro body. The only importer of avsc. */
 import { readFileSync } from 'node:fs';
 import avro from 'avsc';
-import type { Ack, Election, FoldState, Health, NarBatch, Output, OutputBlock, SnapshotChunk } from './types.ts';
+import type { Ack, Agreement, Election, FoldState, Health, NarBatch, Output, OutputBlock, SnapshotChunk, Verdict } from './types.ts';
 
 /** Ids are fixed: they are part of every stored record, and a reader that does not know one must stop. */
 const schemaIds = {
@@ -13,6 +13,8 @@ const schemaIds = {
   election: 6,
   'snapshot-chunk': 7,
   'fold-state': 8,
+  agreement: 9,
+  verdict: 10,
 } as const;
 
 type SchemaName = keyof typeof schemaIds;
@@ -114,6 +116,8 @@ export const ackCodec = codecOf<Ack>('ack');
 export const healthCodec = codecOf<Health>('health');
 export const electionCodec = codecOf<Election>('election');
 export const snapshotChunkCodec = codecOf<SnapshotChunk>('snapshot-chunk');
+export const agreementCodec = codecOf<Agreement>('agreement');
+export const verdictCodec = codecOf<Verdict>('verdict');
 export const foldStateCodec = codecOf<FoldState>('fold-state');
 
 /** What an output's chain is computed over: its Avro encoding with the chain of n - 1 in place of its own. */

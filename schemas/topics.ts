@@ -45,6 +45,8 @@ export const topics = {
     },
   },
   elections: { name: 'elections', partitions: 1, key: 'partition', value: 'election', settings: { ...compacted, ...everywhere } },
+  agreements: { name: 'agreements', partitions: 1, key: 'partition', value: 'agreement', settings: { ...compacted, ...everywhere } },
+  verdicts: { name: 'verdicts', partitions: 1, key: 'partition/replica', value: 'verdict', settings: { ...compacted, ...everywhere } },
   aggregates: { name: 'aggregates', partitions: 'nars', key: 'grouping key', value: 'output', settings: { ...keepAll, ...everywhere } },
 } as const satisfies Record<string, Topic>;
 

@@ -19,6 +19,21 @@ export interface Ack {
   at_ms: number;
 }
 
+/** The newest snapshot of a partition that both replicas hold, read back from both topics: the same offset, n, chain and state. What lies before it may be cut. */
+export interface Agreement {
+  partition: number;
+  /** Of nars; of several records of one topic id the one with the highest offset counts. */
+  topic_id: string;
+  /** The next offset of nars to fold on this state. */
+  offset: number;
+  n: number;
+  chain: Uint8Array;
+  /** SHA-256 of the whole state. */
+  digest: Uint8Array;
+  /** When the judge read it back from both. */
+  at_ms: number;
+}
+
 /** From this record on the named replica feeds accounting with a partition's outputs. */
 export interface Election {
   partition: number;
@@ -28,7 +43,7 @@ export interface Election {
   leader: string;
   /** The leader before; empty at the first election. */
   previous: string;
-  /** initial, silent, stalled, suspected, stopping, stopped or operator. */
+  /** initial, silent, stalled, suspected, stopping, stopped, quarantined or operator. */
   reason: string;
   /** What was seen, in words and figures. */
   evidence: string;
@@ -128,7 +143,7 @@ export interface PartitionHealth {
   chain: Uint8Array;
   watermark_ms: number;
   open_flows: number;
-  /** running, starting, stopped, held or standby. */
+  /** running, starting, stopped, held or standby; of an aggregator also disputed (it and its own output topic differ: it waits for the judge) or quarantined. */
   state: string;
   detail: string;
 }
@@ -137,6 +152,14 @@ export interface Suspicion {
   replica: string;
   partition: number;
   since_ms: number;
+}
+
+export interface ExporterHolding {
+  /** Empty where it is not known. */
+  sampler_address: string;
+  observation_domain_id: number;
+  protocol: string;
+  nars: number;
 }
 
 export interface LocalCopy {
@@ -159,11 +182,13 @@ export interface LocalCopy {
   decoded_flows: number;
   /** Decoded and not yet in the local copy. */
   pending_nars: number;
+  /** Whose nars they are, those of which most is held; the rest is of others. */
+  exporters: ExporterHolding[];
 }
 
 /** A service says how it is, several times a second. */
 export interface Health {
-  /** collector, aggregator, watchdog, feed or accounting. */
+  /** collector, aggregator, watchdog, feed, judge or accounting. */
   role: string;
   /** Name of the collector, a or b for an aggregator, else the service's own. */
   id: string;
@@ -459,4 +484,30 @@ export interface SnapshotChunk {
   /** SHA-256 of the whole state. */
   digest: Uint8Array;
   bytes: Uint8Array;
+}
+
+/** A third, fresh fold of the log has shown that a replica is wrong, or that replica has been repaired since. */
+export interface Verdict {
+  partition: number;
+  /** a or b: the one that is judged. */
+  replica: string;
+  /** Counts the verdicts on this replica of the partition; only a higher one than the last counts. */
+  epoch: number;
+  /** quarantined or repaired. */
+  state: string;
+  /** Of the first output known to be wrong; a repaired replica has it right again. */
+  n: number;
+  /** What the replica gave for n; empty where its outputs are right and its state is not. */
+  given_chain: Uint8Array;
+  /** What the fresh fold gives for n. */
+  judged_chain: Uint8Array;
+  /** The other replica where it agrees with the fresh fold; empty where neither does. */
+  sound: string;
+  /** repaired: the offset in the replica's output topic at which its clean outputs begin; else -1. */
+  begins: number;
+  /** What was compared, in words and figures. */
+  evidence: string;
+  /** The judge; of a repair the replica itself. */
+  author: string;
+  at_ms: number;
 }

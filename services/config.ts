@@ -5,6 +5,7 @@ import { accountingConfig } from './accounting/config.ts';
 import { aggregatorConfig } from './aggregator/config.ts';
 import { collectorConfig } from './collector/config.ts';
 import { feedConfig } from './feed/config.ts';
+import { judgeConfig } from './judge/config.ts';
 import { watchdogConfig } from './watchdog/config.ts';
 
 const kafkaConfig = section({
@@ -54,6 +55,7 @@ const sections = {
   aggregator: aggregatorConfig,
   watchdog: watchdogConfig,
   feed: feedConfig,
+  judge: judgeConfig,
   accounting: accountingConfig,
   log: logConfig,
 };

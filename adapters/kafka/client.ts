@@ -1,12 +1,13 @@
 /**
  * kafkajs 2.2.4 and what has to be known of its inside. With kafka-admin.ts the only importer of it; every option that matters is stated here.
- * Reading uses its cluster and connections, but neither its consumer (group membership would delay every restart, and K9) nor its
- * record decoder (K8).
+ * Reading and writing use its cluster and connections, but neither its consumer (group membership would delay every restart, and K9), nor its record
+ * decoder (K8), nor, outside of transactions, its producer (K1, K2).
  */
 import { createRequire } from 'node:module';
-import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
+import { zstdDecompressSync } from 'node:zlib';
 import kafkajs, { type KafkaConfig as ClientConfig, type Kafka } from 'kafkajs';
 import { LogFault, type LogFaultKind, type Logger } from '../ports.ts';
+import { compress } from './produce.ts';
 
 const { CompressionCodecs, CompressionTypes, Kafka: KafkaClient, logLevel } = kafkajs;
 const require = createRequire(import.meta.url);
@@ -28,12 +29,15 @@ export interface Cluster {
   findTopicPartitionMetadata(topic: string): { partitionId: number; leader: number; partitionErrorCode: number }[];
   findLeaderForPartitions(topic: string, partitions: readonly number[]): Record<string, number[]>;
   findBroker(node: { nodeId: string }): Promise<Broker>;
+  findControllerBroker(): Promise<Broker>;
   findGroupCoordinator(group: { groupId: string }): Promise<Broker>;
+  readonly brokerPool: { readonly metadata: { readonly brokers: readonly { readonly nodeId: number }[] } | null };
 }
 
 export interface Broker {
   connectionPool: { send<Response>(request: ProtocolRequest<Response>): Promise<Response> };
   listOffsets(request: object): Promise<{ responses: { partitions: { partition: number; offset: string }[] }[] }>;
+  initProducerId(request: { transactionalId?: string; transactionTimeout: number }): Promise<{ producerId: string; producerEpoch: number }>;
   offsetCommit(request: object): Promise<unknown>;
   offsetFetch(request: object): Promise<{ responses: { partitions: { partition: number; offset: string }[] }[] }>;
 }
@@ -133,16 +137,10 @@ Object.defineProperty(Encoder.prototype, 'buffer', {
   },
 });
 
-/**
- * At once, in this thread: a request is compressed in about a millisecond or less. The size is told beforehand, so that the compressor's tables
- * fit it. On NARs level 2 takes three quarters of the time of the usual 3, and is at most a few hundredths larger.
- */
-function compress({ buffer }: { buffer: Buffer }): Promise<Buffer> {
-  const params = { [constants.ZSTD_c_compressionLevel]: 2 };
-  return Promise.resolve(zstdCompressSync(buffer, { params, pledgedSrcSize: buffer.length, chunkSize: Math.max(1024, buffer.length >>> 1) }));
-}
-
-CompressionCodecs[CompressionTypes.ZSTD] = () => ({ compress, decompress: (buffer: Buffer) => Promise.resolve(zstdDecompressSync(buffer)) });
+CompressionCodecs[CompressionTypes.ZSTD] = () => ({
+  compress: ({ buffer }: { buffer: Buffer }) => Promise.resolve(compress(buffer)),
+  decompress: (buffer: Buffer) => Promise.resolve(zstdDecompressSync(buffer)),
+});
 
 /** The client's own messages go to our log one level down: a fault that matters comes back as a LogFault. */
 function logCreator(logger: Logger) {

@@ -1,5 +1,6 @@
 /** Two requests in our own encoding: Fetch, to decode records ourselves, and a Metadata new enough to tell a topic's id. */
 import { createErrorFromCode, type ProtocolRequest } from './client.ts';
+import { compactLength, encoded, OctetReader, OctetWriter } from './octets.ts';
 import type { AbortedTransaction } from './records.ts';
 
 export interface FetchPosition {
@@ -25,54 +26,12 @@ export interface PartitionResponse {
   readonly records: Buffer;
 }
 
-/** The client's writer asks only for a buffer of what it is to send. */
-const encoded = (buffer: Buffer) => ({ buf: buffer, buffer, size: () => buffer.length });
-
-/** Octets written one after another, in network order. */
-class Writer {
-  readonly #parts: Buffer[] = [];
-
-  int8(value: number): this {
-    this.#parts.push(Buffer.from([value & 0xff]));
-    return this;
-  }
-  int16(value: number): this {
-    const part = Buffer.allocUnsafe(2);
-    part.writeInt16BE(value);
-    this.#parts.push(part);
-    return this;
-  }
-  int32(value: number): this {
-    const part = Buffer.allocUnsafe(4);
-    part.writeInt32BE(value);
-    this.#parts.push(part);
-    return this;
-  }
-  int64(value: number): this {
-    const part = Buffer.allocUnsafe(8);
-    part.writeBigInt64BE(BigInt(value));
-    this.#parts.push(part);
-    return this;
-  }
-  octets(value: Buffer): this {
-    this.#parts.push(value);
-    return this;
-  }
-  string(value: string): this {
-    const text = Buffer.from(value);
-    return this.int16(text.length).octets(text);
-  }
-  bytes(): Buffer {
-    return Buffer.concat(this.#parts);
-  }
-}
-
 /**
  * Fetch (version 11) => replica_id max_wait_ms min_bytes max_bytes isolation_level session_id session_epoch [topics] [forgotten] rack_id
  *   topics => topic [partition current_leader_epoch fetch_offset log_start_offset partition_max_bytes]
  */
 export function fetchRequest(positions: readonly FetchPosition[], options: FetchOptions): ProtocolRequest<PartitionResponse[]> {
-  const writer = new Writer().int32(-1).int32(options.maxWaitMs).int32(1).int32(options.maxBytes);
+  const writer = new OctetWriter().int32(-1).int32(options.maxWaitMs).int32(1).int32(options.maxBytes);
   writer
     .int8(options.committed ? 1 : 0)
     .int32(0)
@@ -145,57 +104,29 @@ export function metadataRequest(topic: string): ProtocolRequest<TopicMetadata> {
   };
 }
 
-function compactLength(length: number): Buffer {
-  const octets: number[] = [];
-  let value = length + 1;
-  for (; value >= 0x80; value >>>= 7) octets.push((value & 0x7f) | 0x80);
-  octets.push(value);
-  return Buffer.from(octets);
-}
-
 /**
  * tags throttle_time_ms [node_id host port rack tags] cluster_id controller_id
  *   [error_code name topic_id is_internal [partitions] operations tags] tags
  * Partitions are only counted, so reading ends at their number.
  */
 function decodeMetadata(payload: Buffer): TopicMetadata {
-  let at = 0;
-  const unsigned = () => {
-    let value = 0;
-    for (let shift = 0; ; shift += 7) {
-      const octet = payload.readUInt8(at++);
-      value |= (octet & 0x7f) << shift;
-      if (octet < 0x80) return value;
-    }
-  };
-  const skipCompact = () => {
-    const length = unsigned() - 1;
-    at += Math.max(0, length);
-  };
-  const skipTags = () => {
-    for (let tags = unsigned(); tags > 0; tags--) {
-      unsigned();
-      const length = unsigned();
-      at += length;
-    }
-  };
-  skipTags();
-  at += 4;
-  for (let brokers = unsigned() - 1; brokers > 0; brokers--) {
-    at += 4;
-    skipCompact();
-    at += 4;
-    skipCompact();
-    skipTags();
+  const reader = new OctetReader(payload);
+  reader.skipTags();
+  reader.skip(4);
+  for (let brokers = reader.compactCount(); brokers > 0; brokers--) {
+    reader.skip(4);
+    reader.compactText();
+    reader.skip(4);
+    reader.compactText();
+    reader.skipTags();
   }
-  skipCompact();
-  at += 4;
-  if (unsigned() - 1 !== 1) throw new Error('the broker did not answer for the topic');
-  const errorCode = payload.readInt16BE(at);
+  reader.compactText();
+  reader.skip(4);
+  if (reader.compactCount() !== 1) throw new Error('the broker did not answer for the topic');
+  const errorCode = reader.int16();
   if (errorCode !== 0) throw createErrorFromCode(errorCode);
-  at += 2;
-  skipCompact();
-  const topicId = payload.toString('hex', at, at + 16);
-  at += 17;
-  return { topicId, partitions: unsigned() - 1 };
+  reader.compactText();
+  const topicId = reader.take(16).toString('hex');
+  reader.skip(1);
+  return { topicId, partitions: reader.compactCount() };
 }

@@ -1,11 +1,13 @@
 /**
- * Writers, each guarded against what the client gets wrong: one partition a send (K2, K3), one send a partition at a time (K4), and after any
- * error another producer (K1, K5, K6).
+ * Writers. Outside of transactions requests are our own, numbered by an idempotent producer: one append a partition at a time (K4), and after any
+ * error another producer (K1, K5). The client's transactions are guarded against what it gets wrong: one partition a send (K2, K3), and after any
+ * error another writer (K6).
  */
-import type { Kafka, Producer, ProducerConfig, Transaction } from 'kafkajs';
-import type { Logger, LogMessage, LogWriter, TransactionalWriter } from '../ports.ts';
+import type { Producer as ClientProducer, ProducerConfig, Transaction } from 'kafkajs';
+import type { Clock, Logger, LogMessage, LogWriter, TransactionalWriter } from '../ports.ts';
 import { LogFault } from '../ports.ts';
-import { CompressionTypes, faultOf, type KafkaSettings, openClient } from './client.ts';
+import { type Cluster, CompressionTypes, createErrorFromCode, faultOf, type KafkaSettings, openClient, openCluster } from './client.ts';
+import { type PartitionRecords, type Producer, produceRequest } from './produce.ts';
 
 /** Below this many bytes compression costs more than it saves. */
 const compressFromBytes = 512;
@@ -37,15 +39,71 @@ function asBuffer(bytes: Uint8Array): Buffer {
   return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
+/** A producer's identity at the broker, with connections of its own, from when it is given to the first fault. */
+interface Session {
+  readonly cluster: Cluster;
+  readonly producer: Producer;
+  /** Topics whose leaders are known. */
+  readonly topics: Set<string>;
+  /** A leader was looked for in vain. */
+  isStale: boolean;
+  /** Of the next message, by topic and partition. */
+  readonly sequences: Map<string, number>;
+  underWay: number;
+  isOver: boolean;
+}
+
+interface Append {
+  readonly topic: string;
+  readonly partition: number;
+  readonly messages: readonly LogMessage[];
+  readonly resolve: (baseOffset: number) => void;
+  readonly reject: (fault: LogFault) => void;
+}
+
+interface Request {
+  readonly session: Session;
+  readonly nodeId: string;
+  readonly appends: Append[];
+  bytes: number;
+}
+
+/** Appends of one turn of the event loop go to a broker in one request, up to so many bytes. */
+const requestBytesMax = 8 * 1024 * 1024;
+/** The broker appended nothing and somebody else leads, or nobody yet: NOT_LEADER_OR_FOLLOWER, LEADER_NOT_AVAILABLE. */
+const movedCodes = new Set([5, 6]);
+const attemptsMax = 4;
+/** Before the first repetition; longer before each next one. */
+const pauseMs = 50;
+/** The broker counts from 0 again. */
+const sequencesMax = 2 ** 31;
+
+function numberedBy({ sequences }: Session) {
+  return ({ topic, partition, messages }: Append): PartitionRecords => {
+    const key = `${topic}/${partition}`;
+    const baseSequence = sequences.get(key) ?? 0;
+    sequences.set(key, (baseSequence + messages.length) % sequencesMax);
+    return { topic, partition, messages, baseSequence };
+  };
+}
+
+function doing({ topic, partition }: Append): string {
+  return `append to ${topic}/${partition}`;
+}
+
 export class KafkaWriter implements LogWriter {
   readonly #settings: KafkaSettings;
-  readonly #client: Kafka;
+  readonly #logger: Logger;
+  readonly #clock: Clock;
   readonly #last = new Map<string, Promise<unknown>>();
-  #producer: Promise<Producer> | null = null;
+  #waiting: Append[] = [];
+  #opening: Promise<Session> | null = null;
+  #session: Session | null = null;
 
-  constructor(settings: KafkaSettings, logger: Logger) {
+  constructor(settings: KafkaSettings, logger: Logger, clock: Clock) {
     this.#settings = settings;
-    this.#client = openClient(settings, logger);
+    this.#logger = logger;
+    this.#clock = clock;
   }
 
   append(topic: string, partition: number, messages: readonly LogMessage[]): Promise<number> {
@@ -59,48 +117,138 @@ export class KafkaWriter implements LogWriter {
   }
 
   async close(): Promise<void> {
-    const producer = this.#producer;
-    this.#producer = null;
-    await producer?.then((opened) => opened.disconnect()).catch(() => undefined);
+    const session = this.#session ?? (await this.#opening?.catch(() => null));
+    await session?.cluster.disconnect().catch(() => undefined);
   }
 
   async #append(topic: string, partition: number, messages: readonly LogMessage[]): Promise<number> {
-    const opening = this.#producer ?? this.#open();
-    this.#producer = opening;
-    const doing = `append to ${topic}/${partition}`;
-    let producer: Producer;
-    try {
-      producer = await opening;
-    } catch (error) {
-      if (this.#producer === opening) this.#producer = null;
-      throw faultOf(error, 'unavailable', doing);
-    }
-    try {
-      const [appended] = await producer.send(sending(this.#settings, topic, partition, messages));
-      return Number(appended?.baseOffset ?? -1);
-    } catch (error) {
-      // K1: with the same producer the next batch could be taken for a repeat of this one, and be dropped with a success.
-      if (this.#producer === opening) this.#producer = null;
-      producer.disconnect().catch(() => undefined);
-      throw faultOf(error, 'unknown', doing);
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await new Promise<number>((resolve, reject) => {
+          if (this.#waiting.length === 0) setImmediate(() => void this.#send());
+          this.#waiting.push({ topic: this.#settings.topicPrefix + topic, partition, messages, resolve, reject });
+        });
+      } catch (error) {
+        if (attempt === attemptsMax || !movedCodes.has((error as { cause?: { code?: number } }).cause?.code ?? -1)) throw error;
+        await this.#clock.sleep(pauseMs * attempt);
+      }
     }
   }
 
-  async #open(): Promise<Producer> {
-    const producer = this.#client.producer(producerOptions);
+  /** Everything that waits, in as few requests as it goes. Never rejects: each append has its own outcome. */
+  async #send(): Promise<void> {
+    const appends = this.#waiting;
+    this.#waiting = [];
+    const sessions = await Promise.all(appends.map((append) => this.#sessionFor(append.topic).catch((error: Error) => error)));
+    const requests = new Map<string, Request>();
+    for (const [index, append] of appends.entries()) {
+      const session = sessions[index] as Session | Error;
+      if (session instanceof Error) append.reject(faultOf(session, 'unavailable', doing(append)));
+      else this.#place(append, session, requests);
+    }
+    for (const request of requests.values()) void this.#produce(request);
+  }
+
+  /** One that knows who leads the topic's partitions. */
+  async #sessionFor(topic: string): Promise<Session> {
+    if (!this.#session) this.#opening ??= this.#open(topic);
+    const session = this.#session ?? (await (this.#opening as Promise<Session>));
+    if (!session.topics.has(topic)) {
+      await session.cluster.addMultipleTargetTopics([topic]);
+      session.topics.add(topic);
+    }
+    if (session.isStale) {
+      session.isStale = false;
+      await session.cluster.refreshMetadata();
+    }
+    return session;
+  }
+
+  /** Puts it into the request that goes to its leader. */
+  #place(append: Append, session: Session, requests: Map<string, Request>): void {
+    const nodeId = Object.keys(session.cluster.findLeaderForPartitions(append.topic, [append.partition]))[0] ?? '-1';
+    if (Number(nodeId) < 0) {
+      session.isStale = true;
+      append.reject(new LogFault('unavailable', `${doing(append)}: it has no leader, or does not exist`));
+      return;
+    }
+    const bytes = append.messages.reduce((sum, { value }) => sum + (value?.length ?? 0), 0);
+    const open = requests.get(nodeId);
+    if (open?.session === session && open.bytes + bytes <= requestBytesMax) {
+      open.appends.push(append);
+      open.bytes += bytes;
+      return;
+    }
+    if (open) void this.#produce(open);
+    requests.set(nodeId, { session, nodeId, appends: [append], bytes });
+  }
+
+  async #produce({ session, nodeId, appends }: Request): Promise<void> {
+    session.underWay++;
     try {
-      await producer.connect();
-      return producer;
+      const broker = await session.cluster.findBroker({ nodeId });
+      const request = produceRequest(appends.map(numberedBy(session)), session.producer, this.#clock.now(), this.#settings.requestTimeoutMs);
+      const produced = await broker.connectionPool.send(request);
+      for (const append of appends) {
+        const found = produced.find(({ topic, partition }) => topic === append.topic && partition === append.partition);
+        if (found?.errorCode === 0) {
+          append.resolve(found.baseOffset);
+          continue;
+        }
+        this.#end(session);
+        append.reject(faultOf(found ? createErrorFromCode(found.errorCode) : new Error('it was not answered'), 'unknown', doing(append)));
+      }
     } catch (error) {
-      producer.disconnect().catch(() => undefined);
+      this.#end(session);
+      for (const append of appends) append.reject(faultOf(error, 'unknown', doing(append)));
+    } finally {
+      session.underWay--;
+      if (session.isOver) this.#end(session);
+    }
+  }
+
+  /** K1: with the same producer the next batch could be taken for a repeat of the one that failed, and be dropped with a success. */
+  #end(session: Session): void {
+    session.isOver = true;
+    if (this.#session === session) this.#session = null;
+    // What else is under way comes to its own end, which is bounded by the timeout.
+    if (session.underWay === 0) session.cluster.disconnect().catch(() => undefined);
+  }
+
+  async #open(topic: string): Promise<Session> {
+    const cluster = openCluster(this.#settings, this.#logger);
+    try {
+      await cluster.connect();
+      await cluster.addMultipleTargetTopics([topic]);
+      const producer = await this.#newProducer(cluster);
+      this.#session = { cluster, producer, topics: new Set([topic]), isStale: false, sequences: new Map(), underWay: 0, isOver: false };
+      return this.#session;
+    } catch (error) {
+      cluster.disconnect().catch(() => undefined);
       throw error;
+    } finally {
+      this.#opening = null;
+    }
+  }
+
+  /** A broker that has only just started says that it is not ready yet. */
+  async #newProducer(cluster: Cluster): Promise<Producer> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        const broker = await cluster.findControllerBroker();
+        const { producerId, producerEpoch } = await broker.initProducerId({ transactionTimeout: this.#settings.requestTimeoutMs });
+        return { id: BigInt(producerId), epoch: producerEpoch };
+      } catch (error) {
+        if (attempt === attemptsMax || !(error as { retriable?: boolean }).retriable) throw error;
+        await this.#clock.sleep(pauseMs * attempt);
+      }
     }
   }
 }
 
 export class KafkaTransactionalWriter implements TransactionalWriter {
   readonly #settings: KafkaSettings;
-  readonly #producer: Producer;
+  readonly #producer: ClientProducer;
   #transaction: Transaction | null = null;
 
   constructor(settings: KafkaSettings, logger: Logger, transactionalId: string) {

@@ -1,6 +1,10 @@
 /** What was accepted and given out since the last WindowClose, per exporter (DESIGN 3.7). */
 import type { ExporterBalance, ExporterReport, Loss } from '../../schemas/types.ts';
+import type { Totals } from './sums.ts';
 import { compareExporters, type ExporterName, exporterKey, type Window } from './window.ts';
+
+/** Beside what is held at most, which is 2^62, it leaves decoded below 2^63. */
+const lostMax = 2n ** 61n;
 
 export class Balance {
   readonly #exporters = new Map<string, ExporterBalance>();
@@ -37,15 +41,25 @@ export class Balance {
     entry.rejected_flows += report.rejected_flows;
   }
 
-  /** What is lost was decoded before; the reports do not count it. */
+  /** Flows that a report counts as decoded and the fold does not take; as everything that is rejected they count without bytes and packets. */
+  reject(name: ExporterName, totals: Totals): void {
+    const entry = this.#of(name);
+    entry.rejected_flows += totals.flows;
+    entry.decoded_bytes -= totals.bytes;
+    entry.decoded_packets -= totals.packets;
+  }
+
+  /** What is lost was decoded before; the reports do not count it. Absurd counters count as far as an output can carry their sum. */
   loss(loss: Loss): void {
     const entry = this.#of(loss);
+    const bytes = smaller(loss.bytes, lostMax - entry.lost_bytes);
+    const packets = smaller(loss.packets, lostMax - entry.lost_packets);
     entry.decoded_flows += loss.nars;
-    entry.decoded_bytes += loss.bytes;
-    entry.decoded_packets += loss.packets;
+    entry.decoded_bytes += bytes;
+    entry.decoded_packets += packets;
     entry.lost_flows += loss.nars;
-    entry.lost_bytes += loss.bytes;
-    entry.lost_packets += loss.packets;
+    entry.lost_bytes += bytes;
+    entry.lost_packets += packets;
   }
 
   giveOut(window: Window, as: 'aggregated' | 'late'): void {
@@ -65,6 +79,10 @@ export class Balance {
     this.#exporters.set(key, entry);
     return entry;
   }
+}
+
+function smaller(one: bigint, other: bigint): bigint {
+  return one < other ? one : other;
 }
 
 function nothingOf({ sampler_address, observation_domain_id, protocol }: ExporterName): ExporterBalance {

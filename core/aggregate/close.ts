@@ -77,7 +77,7 @@ function giveOutLate(closing: Closing, coverage: Coverage): Given {
 }
 
 /** In key order. */
-function giveOut({ outputs, balance }: Closing, window: Window, kind: 'usage' | 'adjustment', given: Given): void {
+function giveOut({ outputs, balance, windows }: Closing, window: Window, kind: 'usage' | 'adjustment', given: Given): void {
   balance.giveOut(window, kind === 'usage' ? 'aggregated' : 'late');
   for (const { fields, usage } of inKeyOrder(window.groups)) {
     const { raw, scaled } = usage;
@@ -85,6 +85,7 @@ function giveOut({ outputs, balance }: Closing, window: Window, kind: 'usage' | 
     const { bytes: scaled_bytes, packets: scaled_packets } = scaled;
     const { startMs: window_start_ms, endMs: window_end_ms } = window;
     outputs.aggregate({ kind, window_start_ms, window_end_ms, group: [...fields], flows, bytes, packets, scaled_bytes, scaled_packets });
+    windows.givenOut(scaled_bytes, scaled_packets);
     given.aggregates++;
     given.flows += flows;
     given.bytes += bytes;

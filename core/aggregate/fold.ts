@@ -212,8 +212,9 @@ export class Fold {
     const allowedMs = this.#incarnations.watermark(settings.config.live_within_ms);
     if (allowedMs !== null && (this.#watermarkMs === null || allowedMs > this.#watermarkMs)) this.#watermarkMs = allowedMs; // A3
     if (isFirst && this.#watermarkMs !== null) windows.begin(this.#watermarkMs);
-    windows.add(batch.nars, batch.exporters, settings);
+    const rejected = windows.add(batch.nars, batch.exporters, settings);
     this.#report(batch, heardMs);
+    for (const { report, totals } of rejected) this.#balance.reject(report, totals);
     if (this.#watermarkMs === null) return;
     const doubts = () => this.#unknownLosses + this.#incarnations.doubts(settings.config.live_within_ms);
     const heardIn = (startMs: number, endMs: number) => this.#incarnations.heardIn(startMs, endMs);

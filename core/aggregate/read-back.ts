@@ -4,6 +4,9 @@
  *
  * R1. The tail only moves from n to n + 1, and only to an output with the chain that the fold gave to this n.
  * R2. A record of an n up to the tail is dropped: a zombie, a retry or a late write can only repeat what stands there.
+ * R4. What stands beyond the tail, since something before it is missing, must be the fold's, too: a reader may take it once that has come.
+ * R3. (I15) Once this replica was repaired, a process of it that does not know that yet may still write what it wrote before. Such a record
+ *     contradicts the tail, or does not continue it; it is dropped, where it else would show that two folds differ.
  */
 import { outputBlockCodec, UndecodableRecord } from '../../schemas/codec.ts';
 import type { OutputBlock } from '../../schemas/types.ts';
@@ -32,6 +35,10 @@ export class NotDeterministic extends Error {}
 export class ReadBack {
   /** Records of the topic that no schema can decode. */
   undecodable = 0;
+  /** R3: records that were dropped. */
+  foreign = 0;
+  /** R3. */
+  isRepaired = false;
   readonly #partition: number;
   #tail: Position | null;
   /** The last output that the fold has computed, or that its snapshot stands behind. */
@@ -83,14 +90,32 @@ export class ReadBack {
     const block = this.#decode(value);
     if (!block) return;
     this.#tail ??= { n: block.first_n - 1, chain: block.previous_chain };
+    if (!this.#isContinued(block)) return;
     for (const { n, chain } of block.outputs) {
-      if (n === this.n && !sameChain(chain, this.chain)) throw this.#difference(n, chain, this.chain);
-      if (n !== this.n + 1) continue; // R2
-      const expected = this.#chainOf(n);
-      if (expected && !sameChain(chain, expected)) throw this.#difference(n, chain, expected); // R1
-      if (n > this.#folded.n) this.#ahead.set(n, chain);
-      this.#advance({ n, chain }, nowMs);
+      if (n <= this.n) continue; // R2
+      if (n === this.n + 1) {
+        this.#expect(n, chain); // R1
+        this.#advance({ n, chain }, nowMs);
+      } else if (!this.isRepaired) {
+        this.#expect(n, chain); // R4
+      }
     }
+  }
+
+  /** What the block says of the tail's n is what stands there. @throws NotDeterministic where that says that two folds differ */
+  #isContinued({ first_n, previous_chain, outputs }: OutputBlock): boolean {
+    const said = first_n === this.n + 1 ? previous_chain : outputs[this.n - first_n]?.chain;
+    if (!said || sameChain(said, this.chain)) return true;
+    if (!this.isRepaired) throw this.#difference(this.n, said, this.chain);
+    this.foreign++;
+    return false;
+  }
+
+  /** @throws NotDeterministic where the fold gives, has given or will give another chain */
+  #expect(n: number, chain: Uint8Array): void {
+    const expected = this.#chainOf(n) ?? this.#ahead.get(n);
+    if (expected && !sameChain(chain, expected)) throw this.#difference(n, chain, expected);
+    if (n > this.#folded.n) this.#ahead.set(n, chain);
   }
 
   /** A block that the fold has given. @throws NotDeterministic when something else stands in the topic already */
@@ -106,21 +131,29 @@ export class ReadBack {
 
   /**
    * A block of the other replica's topic that this one lacks, to be written byte for byte (F7). Blocks are to be given in order.
+   * isRepaired: the other one was repaired, so that R3 holds of its topic.
    * @returns false for one that does not continue what is here. @throws NotDeterministic
    */
-  copy(value: Uint8Array | null): boolean {
+  copy(value: Uint8Array | null, isRepaired = false): boolean {
     const block = this.#decode(value);
     const lastN = this.#unread.at(-1)?.lastN ?? this.n;
     const last = block?.outputs.at(-1);
     if (!block || !last || last.n <= lastN || block.first_n > lastN + 1) return false;
     const before = this.#unread.at(-1)?.chains.at(-1) ?? this.chain;
-    if (block.first_n === lastN + 1 && !sameChain(block.previous_chain, before)) throw this.#difference(lastN, before, block.previous_chain);
-    for (const { n, chain } of block.outputs) {
-      const expected = n === this.n ? this.chain : this.#chainOf(n);
-      if (expected && !sameChain(chain, expected)) throw this.#difference(n, chain, expected);
-    }
+    const different = this.#firstDifference(block, lastN, before);
+    if (different && isRepaired) return false;
+    if (different) throw different;
     this.#keep(block, Buffer.from(value as Uint8Array));
     return true;
+  }
+
+  #firstDifference(block: OutputBlock, lastN: number, before: Uint8Array): NotDeterministic | null {
+    if (block.first_n === lastN + 1 && !sameChain(block.previous_chain, before)) return this.#difference(lastN, before, block.previous_chain);
+    for (const { n, chain } of block.outputs) {
+      const expected = n === this.n ? this.chain : this.#chainOf(n);
+      if (expected && !sameChain(chain, expected)) return this.#difference(n, chain, expected);
+    }
+    return null;
   }
 
   /** n up to which something is there to be written or read back. */
@@ -196,7 +229,7 @@ export class ReadBack {
     return new NotDeterministic(
       `output ${n} of partition ${this.#partition} stands in this replica's output topic with chain ${chainText(standing)} ` +
         `and is folded with ${chainText(folded)}: ` +
-        'two folds of one log differ, or the log was replaced; the other replica goes on. Compare with "flowledger audit"',
+        'two folds of one log differ, or the log was replaced; the other replica goes on, and the judge tells which is wrong',
     );
   }
 }

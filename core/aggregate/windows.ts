@@ -7,7 +7,7 @@
 import type { ExporterReport, GroupState, Nar, WindowState } from '../../schemas/types.ts';
 import { type Group, groupKey } from './group-key.ts';
 import type { Settings } from './settings.ts';
-import type { Totals, Usage } from './sums.ts';
+import { Held, Totals, type Usage } from './sums.ts';
 import {
   compareExporters,
   compareWindows,
@@ -27,6 +27,13 @@ interface BatchExporter {
   readonly report: ExporterReport;
   window: Window | null;
   totals: Totals | null;
+  rejected: Totals | null;
+}
+
+/** Flows of an exporter that were not taken, since what is held already leaves no room for their counters. */
+export interface Rejected {
+  readonly report: ExporterReport;
+  readonly totals: Totals;
 }
 
 /** Flows, bytes and packets that were accepted and are in no output yet. */
@@ -46,12 +53,14 @@ export class Windows {
   #formerOpen: Window[] = [];
   #formerLate: Window[] = [];
   #windowMs = 0;
+  readonly #held = new Held();
 
   static restore(closedThroughMs: number | null, open: readonly WindowState[], late: readonly WindowState[], windowMs: number): Windows {
     const windows = new Windows();
     windows.closedThroughMs = closedThroughMs;
     windows.#formerOpen = open.map(restoreWindow);
     windows.#formerLate = late.map(restoreWindow);
+    for (const { groups } of [...open, ...late]) for (const group of groups) windows.#held.addTotals(group.scaled_bytes, group.scaled_packets);
     windows.adopt(windowMs);
     return windows;
   }
@@ -68,11 +77,11 @@ export class Windows {
     this.#formerLate = late.filter((window) => !isPresent(window));
   }
 
-  /** Adds the flows of a batch. Every nar.exporter is an index into reports. */
-  add(nars: readonly Nar[], reports: readonly ExporterReport[], settings: Settings): void {
+  /** Adds the flows of a batch. Every nar.exporter is an index into reports. @returns what was not taken, by exporter */
+  add(nars: readonly Nar[], reports: readonly ExporterReport[], settings: Settings): Rejected[] {
     const { config, keys, scaled } = settings;
     const { past_ms_max: pastMs, future_ms_max: futureMs, spread } = config;
-    const exporters = reports.map((report): BatchExporter => ({ key: exporterKey(report), report, window: null, totals: null }));
+    const exporters = reports.map((report): BatchExporter => ({ key: exporterKey(report), report, window: null, totals: null, rejected: null }));
     let window: Window | null = null;
     for (const nar of nars) {
       const exporter = exporters[nar.exporter] as BatchExporter;
@@ -82,16 +91,27 @@ export class Windows {
       const inBounds = endMs >= receivedMs - pastMs && endMs <= receivedMs + futureMs;
       if (!inBounds) endMs = endMs < receivedMs ? receivedMs - pastMs : receivedMs + futureMs;
       if (window === null || endMs < window.startMs || endMs >= window.endMs) window = this.#windowAt(windowStart(endMs, this.#windowMs));
-      if (!inBounds) window.coverage.clampedFlows++;
       const { bytes, packets, sampling_rate: rate } = nar;
       // A product of 2^53 or more is as implausible as such a counter; the flow then counts as exported, as one whose rate is not known.
       const sampled = scaled && rate > 0 && bytes * rate <= Number.MAX_SAFE_INTEGER && packets * rate <= Number.MAX_SAFE_INTEGER;
-      if (scaled && !sampled) window.coverage.unsampledFlows++;
       const factor = sampled ? rate : 1;
+      if (!this.#held.add(bytes * factor, packets * factor)) {
+        exporter.rejected ??= new Totals();
+        exporter.rejected.add(1, bytes, packets);
+        continue;
+      }
+      if (!inBounds) window.coverage.clampedFlows++;
+      if (scaled && !sampled) window.coverage.unsampledFlows++;
       if (spread && nar.time_flow_start_ms < window.startMs) {
         this.#spread(group, exporter, Math.max(nar.time_flow_start_ms, endMs - pastMs), endMs, nar, factor);
       } else addTo(window, group, exporter, 1, bytes, packets, factor);
     }
+    return exporters.flatMap(({ report, rejected }) => (rejected ? { report, totals: rejected } : []));
+  }
+
+  /** They are in an output now. */
+  givenOut(scaledBytes: bigint, scaledPackets: bigint): void {
+    this.#held.addTotals(-scaledBytes, -scaledPackets);
   }
 
   /** The window that a batch's coverage counts for: that of the time, or the first open one if that is closed. */

@@ -5,6 +5,7 @@
 import { narBatchCodec } from '../../schemas/codec.ts';
 import { messageBytesMax } from '../../schemas/topics.ts';
 import type { ExporterReport, Loss, Nar, NarBatch } from '../../schemas/types.ts';
+import type { Holding } from './holdings.ts';
 import { encodeBatch, narBytesMax, writeNar } from './nar-writer.ts';
 import { emptyBatch, type LossReason, lostNars, tombstone, unknownLoss } from './tombstone.ts';
 
@@ -27,6 +28,8 @@ export interface CutBatch {
   readonly nars: number;
   /** Of these, those that it reports lost. */
   readonly lost: number;
+  /** Whose these NARs are, the lost ones included. */
+  readonly holdings: readonly Holding[];
   readonly value: Uint8Array;
   /** Its tombstone, encoded. */
   readonly totals: Uint8Array;
@@ -43,6 +46,9 @@ const exporterBytesMax = 384;
 const frameBytesMax = 1024;
 /** Room for encoded NARs that a partition begins with. */
 const narsBytesAtFirst = 16 * 1024;
+
+/** A sum up to here takes another flow and stays an Avro long. */
+const totalMax = 2n ** 62n;
 
 interface OpenExporter {
   readonly report: ExporterReport;
@@ -151,10 +157,11 @@ export class Batcher {
     batch.count++;
     this.#openNars++;
     open.report.decoded_flows++;
-    if (open.bytes > Number.MAX_SAFE_INTEGER - nar.bytes || open.packets > Number.MAX_SAFE_INTEGER - nar.packets) carry(open);
+    let isWeighty = false;
+    if (open.bytes > Number.MAX_SAFE_INTEGER - nar.bytes || open.packets > Number.MAX_SAFE_INTEGER - nar.packets) isWeighty = carry(open);
     open.bytes += nar.bytes;
     open.packets += nar.packets;
-    if (batch.count >= this.#options.narsMax || isFull(batch)) this.#close(partition, this.#now, false);
+    if (batch.count >= this.#options.narsMax || isFull(batch) || isWeighty) this.#close(partition, this.#now, false);
   }
 
   /**
@@ -258,10 +265,11 @@ export function cutBatch(batch: NarBatch): CutBatch {
 /** @throws Error when the batch is larger than the topic takes: the bounds above are wrong then. */
 function cutOf(batch: NarBatch, value: Uint8Array, nars: number): CutBatch {
   if (value.length >= messageBytesMax) throw new Error(`a batch of ${nars} NARs has ${value.length} bytes`);
-  const totals = narBatchCodec.encode(tombstone(batch, 'released'));
+  const stone = tombstone(batch, 'released');
+  const totals = narBatchCodec.encode(stone);
   const { partition, sequence, goodbye, watermark_ms: watermarkMs } = batch;
   const lost = lostNars(batch.losses);
-  return { partition, sequence, goodbye, watermarkMs, nars: nars + lost, lost, value, totals };
+  return { partition, sequence, goodbye, watermarkMs, nars: nars + lost, lost, holdings: stone.losses, value, totals };
 }
 
 /** The same batch with its NARs refused: what is stored of it is the Loss. */
@@ -322,16 +330,25 @@ function openExporter(batch: OpenBatch, exporter: ExporterIdentity): OpenExporte
   return open;
 }
 
-function carry(open: OpenExporter): void {
-  open.report.decoded_bytes += BigInt(open.bytes);
-  open.report.decoded_packets += BigInt(open.packets);
+/** @returns whether the sums are so large that the batch must end, since a sum is an Avro long */
+function carry(open: OpenExporter): boolean {
+  const { report } = open;
+  report.decoded_bytes += BigInt(open.bytes);
+  report.decoded_packets += BigInt(open.packets);
+  open.bytes = 0;
+  open.packets = 0;
+  return report.decoded_bytes > totalMax || report.decoded_packets > totalMax;
+}
+
+/** Absurd counters count as far as an Avro long can carry their sum. */
+function settleLoss(open: OpenLoss): void {
+  const { loss } = open;
+  loss.bytes = smaller(totalMax, loss.bytes + BigInt(open.bytes));
+  loss.packets = smaller(totalMax, loss.packets + BigInt(open.packets));
   open.bytes = 0;
   open.packets = 0;
 }
 
-function settleLoss(open: OpenLoss): void {
-  open.loss.bytes += BigInt(open.bytes);
-  open.loss.packets += BigInt(open.packets);
-  open.bytes = 0;
-  open.packets = 0;
+function smaller(one: bigint, other: bigint): bigint {
+  return one < other ? one : other;
 }

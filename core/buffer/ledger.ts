@@ -3,6 +3,7 @@
  * what to send, what is missing, what may be trimmed or released, and which replica's acknowledgments stay out. It decides; the loop carries out.
  */
 import { type Replica, replicas } from '../../schemas/topics.ts';
+import { type Holding, Holdings } from './holdings.ts';
 import { type Kept, type Place, Stream } from './stream.ts';
 
 export interface LedgerOptions {
@@ -19,8 +20,21 @@ export interface NewBatch {
   readonly goodbye: boolean;
   readonly watermarkMs: number;
   readonly nars: number;
+  readonly holdings: readonly Holding[];
   readonly value: Uint8Array;
   readonly totals: Uint8Array;
+}
+
+/** A batch that is in the store already, by its totals. */
+export interface FoundBatch {
+  readonly sequence: number;
+  readonly nars: number;
+  readonly holdings: readonly Holding[];
+  readonly valueSize: number;
+  readonly totalsSize: number;
+  readonly watermarkMs: number;
+  /** Only its totals are left. */
+  readonly released: boolean;
 }
 
 /** A replica's latest word on a partition's batches of this collector; an incarnation that it does not name stands at 0 (G1). */
@@ -95,6 +109,7 @@ export class Ledger {
   #cachedBytes = 0;
   /** The acknowledgments are read up to their end since then; null: they cannot be read. */
   #hearingSinceMs: number | null = null;
+  readonly holdings = new Holdings();
   readonly bytes: Record<'store' | 'memory', number> = { store: 0, memory: 0 };
   readonly counters: LedgerCounters = {
     resends: 0,
@@ -158,6 +173,7 @@ export class Ledger {
     this.#streams.delete(`${stream.incarnation}/${stream.partition}`);
     const list = this.#byPartition[stream.partition];
     list?.splice(list.indexOf(stream), 1);
+    this.holdings.trim(stream, stream.last);
   }
 
   /** A batch is in the copy. Its bytes stay here, too, until Kafka confirms it, as far as the cache goes; in memory, until it is trimmed. */
@@ -178,6 +194,7 @@ export class Ledger {
       totals: cached ? batch.totals : null,
       refused: false,
     });
+    this.holdings.add(stream, batch.sequence, batch.holdings);
     this.bytes[place] += size;
     if (place === 'store' && cached) this.#cachedBytes += batch.value.length;
     stream.closed = batch.goodbye;
@@ -185,13 +202,10 @@ export class Ledger {
   }
 
   /** A batch that is in the store already, read from its totals. */
-  found(
-    stream: Stream,
-    entry: { sequence: number; nars: number; valueSize: number; totalsSize: number; watermarkMs: number; released: boolean },
-    nowMs: number,
-  ): void {
+  found(stream: Stream, entry: FoundBatch, nowMs: number): void {
     this.foundGone(stream, entry.sequence - 1);
     this.#addFound(stream, entry, entry.released ? 'released' : 'store');
+    this.holdings.add(stream, entry.sequence, entry.holdings);
     stream.changedMs = nowMs;
   }
 
@@ -202,11 +216,7 @@ export class Ledger {
     }
   }
 
-  #addFound(
-    stream: Stream,
-    entry: { sequence: number; nars: number; valueSize: number; totalsSize: number; watermarkMs: number },
-    place: Place,
-  ): void {
+  #addFound(stream: Stream, entry: Pick<FoundBatch, 'sequence' | 'nars' | 'valueSize' | 'totalsSize' | 'watermarkMs'>, place: Place): void {
     const totalsSize = entry.totalsSize + entryOverheadBytes;
     const size = entry.valueSize + totalsSize;
     const { sequence, nars, watermarkMs } = entry;
@@ -280,6 +290,7 @@ export class Ledger {
       this.counters.trimmedBatches++;
       this.counters.trimmedNars += kept.nars;
     }
+    this.holdings.trim(stream, stream.first - 1);
   }
 
   #leave(kept: Kept): void {

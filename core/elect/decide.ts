@@ -6,6 +6,7 @@
  */
 import { otherReplica, type Replica, replicas } from '../../schemas/topics.ts';
 import type { Election } from '../../schemas/types.ts';
+import type { Verdicts } from '../judge/verdicts.ts';
 import type { Elections } from './elections.ts';
 import type { Hearing } from './hearing.ts';
 
@@ -22,11 +23,12 @@ export interface Heard {
   readonly partitions: number;
   readonly hearing: Hearing;
   readonly elections: Elections;
+  readonly verdicts: Verdicts;
   /** Since when health has been read without a break, up to its end; null while it is not. */
   readonly listeningSinceMs: number | null;
 }
 
-export type Reason = 'initial' | 'silent' | 'stalled' | 'suspected' | 'stopping' | 'stopped';
+export type Reason = 'initial' | 'silent' | 'stalled' | 'suspected' | 'stopping' | 'stopped' | 'quarantined';
 
 export type Proposal = Pick<Election, 'partition' | 'epoch' | 'previous' | 'evidence'> & { readonly leader: Replica; readonly reason: Reason };
 
@@ -60,7 +62,8 @@ const hardElectionsFree = 4;
  * Doubles with each election in the last ten minutes.
  */
 export function restMs(reason: Reason, electionsLately: number): number {
-  if (electionsLately === 0) return 0;
+  // A leader in quarantine is read by nobody: there is nothing to wait for.
+  if (electionsLately === 0 || reason === 'quarantined') return 0;
   if (reason === 'suspected' || reason === 'stalled') return Math.min(restMaxMs, softRestMs * 2 ** (electionsLately - 1));
   return electionsLately < hardElectionsFree ? 0 : Math.min(restMaxMs, hardRestMs * 2 ** (electionsLately - hardElectionsFree));
 }
@@ -79,14 +82,16 @@ class PartitionView {
   }
 
   decide(): Proposal | null {
-    // A held partition is not fed whoever leads it; an election would only blur what the alarm says.
-    if (this.#heard.hearing.feed(this.#partition)?.held) return null;
+    // A held partition is not fed whoever leads it, before it is judged; an election would only blur what the alarm says.
+    if (this.#heard.hearing.feed(this.#partition)?.held && !replicas.some((replica) => this.#isQuarantined(replica))) return null;
     const last = this.#heard.elections.last(this.#partition);
     const leader = this.#heard.elections.leader(this.#partition);
     if (!last || !leader) return this.#first();
     const accusation = this.#accuse(leader);
     const other = otherReplica(leader);
-    if (!accusation || !this.#eligible(other) || this.#resting(accusation.reason)) return null;
+    // Suspicions keep nobody from taking the place of one that cannot be followed at all.
+    const isEligible = accusation?.reason === 'quarantined' ? this.#canLead(other) : this.#eligible(other);
+    if (!accusation || !isEligible || this.#resting(accusation.reason)) return null;
     const evidence = `${accusation.evidence}; ${this.#standing(other)}`;
     return { partition: this.#partition, epoch: last.epoch + 1, leader: other, previous: leader, reason: accusation.reason, evidence };
   }
@@ -105,27 +110,42 @@ class PartitionView {
     return lastMs !== undefined && this.#nowMs - lastMs < restMs(reason, lately.length);
   }
 
-  /** Heard lately, running, not accused itself, with at least what was fed and, where it stands there, the same history. */
   #eligible(replica: Replica): boolean {
+    return this.#canLead(replica) && !this.#accuse(replica);
+  }
+
+  /** Heard lately, running, not in quarantine (I15), with at least what was fed and, where it stands there, the same history. */
+  #canLead(replica: Replica): boolean {
     const { hearing } = this.#heard;
     const heard = hearing.replica(replica);
     const part = hearing.partition(replica, this.#partition);
     if (!heard || !part || this.#nowMs - heard.heardMs > this.#options.silentAfterMs) return false;
-    if (part.health.state !== 'running' || this.#accuse(replica)) return false;
+    if (part.health.state !== 'running' || this.#quarantine(replica) || this.#stop(replica)) return false;
     const feed = hearing.feed(this.#partition);
     if (!feed || part.health.n > feed.n) return true;
     return part.health.n === feed.n && Buffer.compare(part.health.chain, feed.chain) === 0;
   }
 
   #accuse(replica: Replica): Accusation | null {
-    return this.#stop(replica) ?? this.#silence(replica) ?? this.#stall(replica) ?? this.#suspicion(replica);
+    return this.#quarantine(replica) ?? this.#stop(replica) ?? this.#silence(replica) ?? this.#stall(replica) ?? this.#suspicion(replica);
+  }
+
+  #isQuarantined(replica: Replica): boolean {
+    return this.#heard.verdicts.isQuarantined(this.#partition, replica);
+  }
+
+  #quarantine(replica: Replica): Accusation | null {
+    if (!this.#isQuarantined(replica)) return null;
+    const verdict = this.#heard.verdicts.last(this.#partition, replica);
+    return { reason: 'quarantined', evidence: `${replica} is in quarantine from n ${verdict?.n} on: ${verdict?.evidence}` };
   }
 
   #stop(replica: Replica): Accusation | null {
     const heard = this.#heard.hearing.replica(replica);
     const part = this.#heard.hearing.partition(replica, this.#partition);
     if (heard?.stopping) return { reason: 'stopping', evidence: `${replica} says that it stops` };
-    if (part?.health.state === 'stopped') return { reason: 'stopped', evidence: `${replica} has stopped this partition: ${part.health.detail}` };
+    const isStopped = part?.health.state === 'stopped' || part?.health.state === 'disputed';
+    if (part && isStopped) return { reason: 'stopped', evidence: `${replica} has stopped this partition: ${part.health.detail}` };
     return null;
   }
 

@@ -25,10 +25,16 @@ export class Comparison {
   /** As text: quick to compare, and nothing of the buffer that a chain was read from is kept alive. */
   readonly #chains: Readonly<Record<Source, Map<number, string>>> = { a: new Map(), b: new Map(), aggregates: new Map() };
   #divergence: Divergence | null = null;
+  #agreedN = 0;
 
   /** The first difference that was found. */
   get divergence(): Divergence | null {
     return this.#divergence;
+  }
+
+  /** The highest n of which all three said the same; 0 before the first. Their whole histories up to there are the same, then. */
+  get agreedN(): number {
+    return this.#agreedN;
   }
 
   note(source: Source, n: number, chain: Uint8Array): void {
@@ -40,6 +46,22 @@ export class Comparison {
     const own = this.#chains[source];
     own.set(n, text);
     own.delete(n - comparedOutputsMax);
+    if (n > this.#agreedN && sources.every((one) => this.#chains[one].get(n) === text)) this.#agreedN = n;
+  }
+
+  /** What this source said counts no more, nor a difference that only it made. */
+  forget(source: Source): void {
+    this.#chains[source].clear();
+    this.#divergence = null;
+    for (const [at, one] of sources.entries()) for (const other of sources.slice(at + 1)) this.#compare(one, other);
+  }
+
+  #compare(one: Source, other: Source): void {
+    for (const [n, chain] of this.#chains[one]) {
+      const found = this.#chains[other].get(n);
+      if (found === undefined || found === chain || (this.#divergence && this.#divergence.n <= n)) continue;
+      this.#divergence = { n, between: [one, other], chains: [chain, found] };
+    }
   }
 }
 

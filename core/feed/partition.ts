@@ -5,18 +5,21 @@
  *      ^                                   |                                   |
  *      +------------ any fault ------------+        n stands still though      |
  *      +---------------------------------- the leader has n + 1 ---------------+
- *   any of them --two histories--> held, which only an operator ends
+ *   any of them --two histories--> held --verdict: the wrong one is quarantined, and aggregates has nothing of it--> starting
  *
  * E1. (I6) Only outputs that continue n and chain of the tail are emitted, so a leader with another history is never mixed in.
  * E2. (I6) The tail moves only by what is read back from aggregates: a client's success is not proof, and a second transaction waits for the first.
- * E3. (I5) Chains of A, B and aggregates are compared at equal n, before and after emitting; a difference holds the partition.
+ * E3. (I5) Chains of A, B and aggregates are compared at equal n, before and after emitting; a difference holds the partition. A verdict ends that
+ *     (I15): a quarantined replica is not read, not compared and not waited for, and its chains are forgotten.
+ *     (I17) Where aggregates has something of the wrong history, the verdict does not end it.
  * E4. After a start nothing is emitted that the other replica's topic could contradict: it is first read up to where it then ended.
  */
 import { otherReplica, type Replica, replicas } from '../../schemas/topics.ts';
-import type { Output, OutputBlock } from '../../schemas/types.ts';
+import type { Output, OutputBlock, Verdict } from '../../schemas/types.ts';
 import { type Digest, sameChain } from '../aggregate/chain.ts';
 import { Comparison, comparedOutputsMax, type Divergence, describeDivergence } from './comparison.ts';
 import { type AggregatesMessage, messageOf } from './message.ts';
+import type { OutputPlace } from './output-heads.ts';
 import { ReplicaOutputs, type Taken } from './replica-outputs.ts';
 import type { Tail } from './tail.ts';
 
@@ -71,6 +74,7 @@ export class FeedPartition {
   /** Records of aggregates that came twice, or over a gap. */
   outOfLine = 0;
   lastEmissionMs = 0;
+  readonly #judged: Record<Replica, Verdict | null> = { a: null, b: null };
   readonly #options: FeedOptions;
   readonly #comparison = new Comparison();
   #phase: Phase = { name: 'starting', notBeforeMs: 0 };
@@ -111,6 +115,26 @@ export class FeedPartition {
 
   elect(leader: Replica | null): void {
     this.#leader = leader;
+  }
+
+  /** The last verdict on a replica. One that is known already changes nothing. */
+  judge(replica: Replica, verdict: Verdict, nowMs: number): void {
+    const known = this.#judged[replica];
+    if (known && known.epoch === verdict.epoch && known.state === verdict.state && known.begins === verdict.begins) return;
+    this.#judged[replica] = verdict;
+    if (verdict.state === 'quarantined') this.outputs[replica].bar();
+    else this.outputs[replica].readmit();
+    this.#comparison.forget(replica);
+    if (this.#phase.name !== 'held') return;
+    // What is left of the difference, where aggregates itself has something of the wrong history.
+    const { divergence } = this.#comparison;
+    this.#phase = divergence ? { name: 'held', divergence } : { name: 'starting', notBeforeMs: nowMs };
+  }
+
+  /** The verdict by which a replica is in quarantine; null while it is not. */
+  quarantine(replica: Replica): Verdict | null {
+    const verdict = this.#judged[replica];
+    return verdict?.state === 'quarantined' ? verdict : null;
   }
 
   take(replica: Replica, block: OutputBlock, offset: number, nowMs: number): Taken {
@@ -190,20 +214,42 @@ export class FeedPartition {
     const tail = this.#tail;
     if (!tail || tail.offset < 0 || this.#phase.name === 'held') return { a: null, b: null, aggregates: null };
     const { a, b } = this.outputs;
-    const compared = Math.min(a.lastN ?? 0, b.lastN ?? 0, tail.n);
+    const compared = Math.min(tail.n, ...[a, b].filter(({ barred }) => !barred).map(({ lastN }) => lastN ?? 0));
     const n = Math.max(compared, tail.n - comparedOutputsMax);
     const of = (outputs: ReplicaOutputs) => outputs.noteAt(Math.min(n, outputs.lastN ?? 0));
     return { a: of(a), b: of(b), aggregates: tail.offset };
   }
 
+  /** The highest n of which the heads of both output topics are not needed any more, and where it is in them (I18); null where it is not known. */
+  cuttable(): OutputPlace | null {
+    if (this.#phase.name !== 'active') return null;
+    const { a, b } = this.outputs;
+    const n = this.#comparison.agreedN;
+    const [ofA, ofB] = [a.keepFrom(n), b.keepFrom(n)];
+    return ofA === null || ofB === null ? null : { n, a: ofA, b: ofB };
+  }
+
   /** In words, for health and status. */
   describe(): string {
     const phase = this.#phase;
-    if (phase.name === 'held') return `held: ${describeDivergence(phase.divergence)}`;
+    if (phase.name === 'held') return `held: ${describeDivergence(phase.divergence)}${this.#remedy(phase.divergence)}`;
     if (phase.name === 'standby') return 'another feed emits this partition';
     if (phase.name === 'starting') return 'opens its writer and reads the tail of aggregates';
     if (!this.#leader) return 'waits for the first election: is a watchdog running?';
-    return '';
+    return replicas
+      .filter((replica) => this.quarantine(replica))
+      .map((replica) => `${replica} is in quarantine: nothing is compared until it is repaired`)
+      .join('; ');
+  }
+
+  /** What a verdict cannot end. */
+  #remedy({ between }: Divergence): string {
+    if (!between.includes('aggregates') || !replicas.some((replica) => this.#judged[replica])) return '';
+    return (
+      '; what stands in aggregates is not what the fresh fold of the log gives, and nothing that is published is rewritten: ' +
+      'the difference would have to go out as adjustments, which this release does not write. ' +
+      'Stop accounting, re-create the topic aggregates and the ledger, and let both be filled again'
+    );
   }
 
   #place(nowMs: number): Step | null {
@@ -254,6 +300,7 @@ export class FeedPartition {
 
   #mayEmit(n: number, arrivedMs: number, nowMs: number): boolean {
     const other = this.outputs[otherReplica(this.#leader!)];
+    if (other.barred) return true;
     if ((other.lastN ?? 0) >= n) return true;
     if (!other.caughtUp) return false;
     return this.#options.emit === 'elected' || nowMs - arrivedMs >= this.#options.agreeWithinMs;

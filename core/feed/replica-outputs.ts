@@ -4,6 +4,8 @@
  * R1. (I4) n = last + 1 is taken, n <= last was taken before (a restart or a zombie wrote it again) and is only compared.
  * R2. A block beyond last + 1 waits: what is missing was swallowed on the way and is written again later in the topic.
  * R3. What is kept is bounded. Where the bound is met, reading stops and later goes on at the first block that was not taken.
+ * R4. (I15) A quarantined replica is not read at all. In the topic of one that was repaired a process that does not know of it yet may still write
+ *     the wrong history: behind the clean beginning that is either of an n taken before, or does not continue what was taken; it is dropped.
  */
 import type { Replica } from '../../schemas/topics.ts';
 import type { Output, OutputBlock } from '../../schemas/types.ts';
@@ -18,8 +20,11 @@ export interface FeedItem {
   readonly arrivedMs: number;
 }
 
-/** invalid: its content does not give its chain, or it is of another partition, or not contiguous; as good as missing. */
-export type Taken = 'taken' | 'waits' | 'paused' | 'invalid';
+/**
+ * invalid: its content does not give its chain, or it is of another partition, or not contiguous; as good as missing.
+ * foreign: of the history that the replica told before it was repaired.
+ */
+export type Taken = 'taken' | 'waits' | 'paused' | 'invalid' | 'foreign';
 
 /** How its topic is read. */
 type Reading =
@@ -27,6 +32,8 @@ type Reading =
   | { readonly name: 'unplaced'; readonly fromStart: boolean }
   /** Read from a noted position or from the start of the log; endOffset is the log's end at that time. */
   | { readonly name: 'reading'; readonly fromStart: boolean; readonly endOffset: number }
+  /** In quarantine. */
+  | { readonly name: 'barred' }
   /** Enough is kept. */
   | { readonly name: 'paused'; readonly resumeOffset: number; readonly endOffset: number };
 
@@ -56,8 +63,11 @@ export class ReplicaOutputs {
   #droppedOffset: number | null = null;
   /** First n and offset of the blocks taken, ascending. */
   #blocks: { firstN: number; offset: number }[] = [];
+  /** R4. */
+  #isRepaired = false;
   invalid = 0;
   repeated = 0;
+  foreign = 0;
 
   constructor(replica: Replica, partition: number, digest: Digest, comparison: Comparison, keptMax: number) {
     this.replica = replica;
@@ -91,9 +101,31 @@ export class ReplicaOutputs {
     this.#reading = { name: 'reading', fromStart, endOffset };
   }
 
+  /** In quarantine: not read, not compared, not waited for. */
+  get barred(): boolean {
+    return this.#reading.name === 'barred';
+  }
+
+  bar(): void {
+    this.#clear();
+    this.#reading = { name: 'barred' };
+  }
+
+  /** It was repaired: its topic is read anew, from the clean beginning that it has now. */
+  readmit(): void {
+    this.#clear();
+    this.#reading = { name: 'unplaced', fromStart: true };
+    this.#isRepaired = true;
+  }
+
   /** Everything is to be read again. */
   displace(fromStart: boolean): void {
+    if (this.barred) return;
+    this.#clear();
     this.#reading = { name: 'unplaced', fromStart };
+  }
+
+  #clear(): void {
     this.#caughtUp = false;
     this.#last = null;
     this.#items = [];
@@ -170,6 +202,20 @@ export class ReplicaOutputs {
     return this.#blocks[0]?.offset ?? null;
   }
 
+  /**
+   * The offset from which on n, and whatever was read behind it, can be read; null where it is not known. Blocks need not stand in the order of
+   * their n: one that was swallowed is written again behind those that follow it.
+   */
+  keepFrom(n: number): number | null {
+    const index = this.#blocks.findLastIndex(({ firstN }) => firstN <= n);
+    if (index < 0 || n > (this.#last?.n ?? 0)) return null;
+    let offset = this.#droppedOffset ?? Number.POSITIVE_INFINITY;
+    if (this.#reading.name === 'paused') offset = Math.min(offset, this.#reading.resumeOffset);
+    for (const one of this.#waiting) offset = Math.min(offset, one.offset);
+    for (const one of this.#blocks.slice(index)) offset = Math.min(offset, one.offset);
+    return offset;
+  }
+
   get #kept(): number {
     return this.#items.length - this.#head;
   }
@@ -208,18 +254,20 @@ export class ReplicaOutputs {
   }
 
   #takeInOrder(block: OutputBlock, { offset, tail, nowMs }: Taking): Taken {
-    this.#comparison.note(this.replica, block.first_n - 1, block.previous_chain);
+    if (!this.#isRepaired) this.#comparison.note(this.replica, block.first_n - 1, block.previous_chain);
     let took = false;
     for (const output of block.outputs) {
       const last = this.#last!;
       if (output.n <= last.n) {
-        this.#comparison.note(this.replica, output.n, output.chain);
+        if (!this.#isRepaired) this.#comparison.note(this.replica, output.n, output.chain);
         this.repeated++;
         continue;
       }
       if (!sameChain(chainOf(output, last.chain, this.#digest).chain, output.chain)) {
-        this.invalid++;
-        return 'invalid';
+        // R4. Of its own history it may well be the next.
+        if (this.#isRepaired) this.foreign++;
+        else this.invalid++;
+        return this.#isRepaired ? 'foreign' : 'invalid';
       }
       this.#comparison.note(this.replica, output.n, output.chain);
       if (output.n > tail.n) this.#items.push({ output, previousChain: last.chain, arrivedMs: nowMs });

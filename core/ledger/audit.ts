@@ -2,7 +2,7 @@
  * The balance as a report: what was decoded is billed, rejected, lost or open; whether A and B agree; and whether anything is still on its way.
  * I7: billed is summed from the aggregates that the ledger holds, independently of what any WindowClose says.
  */
-import type { ExporterBalance, Health, LocalCopy, PartitionHealth } from '../../schemas/types.ts';
+import type { ExporterBalance, ExporterHolding, Health, LocalCopy, PartitionHealth } from '../../schemas/types.ts';
 import { sameChain } from '../aggregate/chain.ts';
 import { type Balance, imbalanceOf } from './book.ts';
 import { add, type Counters, describe, difference, exact, isZero, noCounters } from './counters.ts';
@@ -74,8 +74,8 @@ export function auditReport(facts: AuditFacts): AuditReport {
   const divergences = findDivergences(facts);
   const waitingFor = findWaiting(facts);
   return {
-    totals: { ...sumExporters(exporters), buffered_flows: buffered(health), ...named('open', open), ...named('billed', billed) },
-    exporters: exporters.map(exporterSums),
+    totals: { ...sumExporters(exporters), ...bufferedTotals(health), ...named('open', open), ...named('billed', billed) },
+    exporters: exportersWithHoldings(exporters, holdings(health)),
     partitions: partitions.map(partitionSums),
     imbalance: sums(imbalance),
     imbalances,
@@ -138,7 +138,18 @@ function named(name: string, counters: Counters): Sums {
   return { [`${name}_flows`]: counters.flows, [`${name}_bytes`]: exact(counters.bytes), [`${name}_packets`]: exact(counters.packets) };
 }
 
-function exporterSums(exporter: ExporterBalance): Sums {
+/** Those that the ledger knows, then those of which it has nothing yet. */
+function exportersWithHoldings(exporters: readonly ExporterBalance[], held: ReadonlyMap<string, ExporterHolding>): Sums[] {
+  const rest = new Map(held);
+  const known = exporters.map((exporter) => {
+    const name = nameOf(exporter);
+    rest.delete(name);
+    return exporterSums(exporter, held.get(name)?.nars ?? 0);
+  });
+  return [...known, ...Array.from(rest.values(), ({ nars, ...exporter }) => exporterSums({ ...noBalance, ...exporter }, nars))];
+}
+
+function exporterSums(exporter: ExporterBalance, buffered: number): Sums {
   const { sampler_address, observation_domain_id, protocol, ...counts } = exporter;
   const billed = {
     flows: exporter.aggregated_flows + exporter.late_flows,
@@ -146,7 +157,8 @@ function exporterSums(exporter: ExporterBalance): Sums {
     packets: exporter.aggregated_packets + exporter.late_packets,
   };
   const open = openOf(exporter);
-  return { exporter: sampler_address, observation_domain_id, protocol, ...exactAll(counts), ...named('open', open), ...named('billed', billed) };
+  const flows = { ...exactAll(counts), buffered_flows: buffered, ...named('open', open), ...named('billed', billed) };
+  return { exporter: sampler_address, observation_domain_id, protocol, ...flows };
 }
 
 function sumExporters(exporters: readonly ExporterBalance[]): Sums {
@@ -173,8 +185,24 @@ function partitionSums(account: PartitionAccount): Sums {
   };
 }
 
-function buffered(health: HealthFacts): number {
-  return copies(health).reduce((total, { copy }) => total + copy.nars + copy.pending_nars, 0);
+function bufferedTotals(health: HealthFacts): Sums {
+  const buffered = copies(health).reduce((total, { copy }) => total + copy.nars + copy.pending_nars, 0);
+  const ofKnown = [...holdings(health).values()].reduce((total, { nars }) => total + nars, 0);
+  return { buffered_flows: buffered, buffered_unnamed_flows: buffered - ofKnown };
+}
+
+/** By exporter, the sum over all collectors, as far as they name them. */
+function holdings(health: HealthFacts): Map<string, ExporterHolding> {
+  const held = new Map<string, ExporterHolding>();
+  for (const holding of copies(health).flatMap(({ copy }) => copy.exporters)) {
+    const name = nameOf(holding);
+    held.set(name, { ...holding, nars: holding.nars + (held.get(name)?.nars ?? 0) });
+  }
+  return held;
+}
+
+function nameOf({ sampler_address, observation_domain_id, protocol }: Omit<ExporterHolding, 'nars'>): string {
+  return `${sampler_address}|${observation_domain_id}|${protocol}`;
 }
 
 function copies(health: HealthFacts): { record: Health; copy: LocalCopy }[] {
@@ -273,3 +301,9 @@ const exporterCounts = [
     (part) => [`${part}_flows`, `${part}_bytes`, `${part}_packets`] as const,
   ),
 ] as const;
+
+/** Of an exporter of which nothing is booked yet. */
+const noBalance = Object.fromEntries(exporterCounts.map((name) => [name, /_(bytes|packets)$/.test(name) ? 0n : 0])) as unknown as Omit<
+  ExporterBalance,
+  keyof Omit<ExporterHolding, 'nars'>
+>;

@@ -2,9 +2,10 @@
  * The aggregator: folds all partitions of nars as replica a or b. One reader serves them all, nars and own outputs alike;
  * each partition writes by itself, so that a slow one holds up no other.
  */
-import { type Fetched, LogFault, type LogReader, type LogWriter } from '../../adapters/ports.ts';
-import { healthCodec } from '../../schemas/codec.ts';
-import { topics } from '../../schemas/topics.ts';
+import { type Fetched, LogFault, type LogReader, type LogRecord, type LogWriter } from '../../adapters/ports.ts';
+import { Verdicts } from '../../core/judge/verdicts.ts';
+import { healthCodec, UndecodableRecord, verdictCodec } from '../../schemas/codec.ts';
+import { otherReplica, topics } from '../../schemas/topics.ts';
 import type { Health } from '../../schemas/types.ts';
 import { ReplicaPartition } from './partition.ts';
 import type { AggregatorParts } from './running.ts';
@@ -24,6 +25,8 @@ export class Aggregator {
   readonly #reader: LogReader;
   readonly #writer: LogWriter;
   readonly #pollMs: number;
+  readonly #verdicts = new Verdicts();
+  #verdictsRead = false;
   #partitions: ReplicaPartition[] = [];
   #problem = 'not connected to the broker yet: see kafka.brokers';
   #healthMs = Number.NEGATIVE_INFINITY;
@@ -69,16 +72,22 @@ export class Aggregator {
     while (!signal.aborted) {
       try {
         const count = await log.partitionCount(topics.nars.name);
+        await this.#placeVerdicts();
         this.#partitions = Array.from({ length: count }, (_, partition) => new ReplicaPartition(this.#parts, partition, this.#reader, this.#writer));
         this.#problem = '';
         return;
       } catch (error) {
         if (!(error instanceof LogFault)) throw error;
-        this.#problem = error.kind === 'missing' ? 'topic nars does not exist: run "flowledger topics"' : error.message;
+        this.#problem = error.kind === 'missing' ? `${error.message}: run "flowledger topics"` : error.message;
         logger.debug({ fault: error.message }, 'the broker is not reachable');
         await clock.sleep(retryMs, signal);
       }
     }
+  }
+
+  async #placeVerdicts(): Promise<void> {
+    const { startOffset } = await this.#parts.log.bounds(topics.verdicts.name, 0);
+    this.#reader.assign(topics.verdicts.name, 0, startOffset);
   }
 
   async #turn(): Promise<void> {
@@ -92,6 +101,7 @@ export class Aggregator {
       this.#readerFailed(error);
       await clock.sleep(retryMs);
     }
+    this.#judge();
     for (const partition of this.#partitions) if (partition.canFold) partition.foldSome(sliceBytes);
     for (const partition of this.#partitions) {
       partition.work();
@@ -101,9 +111,33 @@ export class Aggregator {
   }
 
   #take({ topic, partition, records, nextOffset, endOffset }: Fetched): void {
+    if (topic === topics.verdicts.name) {
+      for (const record of records) this.#takeVerdict(record);
+      if (nextOffset >= endOffset) this.#verdictsRead = true;
+      return;
+    }
     const target = this.#partitions[partition];
     if (topic === topics.nars.name) target?.takeNars(records, endOffset);
     else target?.takeOutputs(records, nextOffset);
+  }
+
+  #takeVerdict({ value }: LogRecord): void {
+    try {
+      if (value) this.#verdicts.apply(verdictCodec.decode(value));
+    } catch (error) {
+      if (!(error instanceof UndecodableRecord)) throw error;
+      this.#parts.logger.error({}, 'a verdict cannot be decoded');
+    }
+  }
+
+  /** Before anything else is folded or written. */
+  #judge(): void {
+    if (!this.#verdictsRead) return;
+    const { replica } = this.#parts;
+    for (const partition of this.#partitions) {
+      const number = partition.partition;
+      partition.judge({ own: this.#verdicts.last(number, replica), other: this.#verdicts.last(number, otherReplica(replica)) });
+    }
   }
 
   /** Which partition it concerns is not always known, so each looks where it stands. */

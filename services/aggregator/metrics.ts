@@ -57,6 +57,18 @@ export function aggregatorMetrics(metrics: Metrics, aggregator: Aggregator, repl
     ofRunning(({ fold }) => fold.openFlows),
   );
   metrics.gauge(
+    'flowledger_aggregator_quarantined',
+    '1 while the partition is in quarantine, else 0',
+    labels,
+    ofAll(({ quarantine }) => Number(quarantine !== null)),
+  );
+  metrics.gauge(
+    'flowledger_aggregator_foreign_records',
+    'Records of the own output topic that were dropped, since a process that did not know of the repair wrote them',
+    labels,
+    ofRunning(({ readBack }) => readBack.foreign),
+  );
+  metrics.gauge(
     'flowledger_aggregator_unread_output_bytes',
     'Outputs that were not read back yet',
     labels,
@@ -126,6 +138,12 @@ function counters(
     'Calls of the log that failed and were tried again',
     labels,
     ofAll(({ counters }) => counters.faults),
+  );
+  metrics.counter(
+    'flowledger_aggregator_quarantines_total',
+    'Times that a verdict put the partition into quarantine, after each of which it repairs itself',
+    labels,
+    ofAll(({ counters }) => counters.quarantines),
   );
   metrics.counter(
     'flowledger_aggregator_restores_total',

@@ -7,6 +7,8 @@
  *      +------ the reader's place is gone
  *
  * After each fault of the reader it is checked that the log is still the one that was folded (DESIGN 3.8); nothing is folded meanwhile.
+ * I15: a verdict that puts this replica into quarantine ends whatever it does with the partition. It begins anew by repairing itself (repair.ts),
+ * and is on probation, without snapshots and Acks, until its own verdict says that it is repaired.
  */
 import { LogFault, type LogReader, type LogRecord, type LogWriter } from '../../adapters/ports.ts';
 import { emptyChain } from '../../core/aggregate/chain.ts';
@@ -15,16 +17,17 @@ import { NotDeterministic } from '../../core/aggregate/read-back.ts';
 import { UnknownFoldVersion } from '../../core/aggregate/settings.ts';
 import { UndecodableRecord, UnknownSchema } from '../../schemas/codec.ts';
 import { outputTopic, topics } from '../../schemas/topics.ts';
-import type { PartitionHealth } from '../../schemas/types.ts';
-import { logEnded, PartitionEnded, replacedRemedy, restore, standsThere } from './restore.ts';
-import { type AggregatorParts, type PartitionCounters, Running } from './running.ts';
+import type { PartitionHealth, Verdict } from '../../schemas/types.ts';
+import { endRepair, type Repair, repair } from './repair.ts';
+import { logEnded, PartitionEnded, type Restored, replacedRemedy, restore, type Standing, standsThere } from './restore.ts';
+import { type AggregatorParts, type PartitionCounters, type Probation, Running } from './running.ts';
 
 type Phase =
   | { readonly kind: 'starting'; readonly fromMs: number; readonly problem: string }
   | { readonly kind: 'restoring'; readonly problem: string }
   | { readonly kind: 'running'; readonly running: Running; check: Check }
   | { readonly kind: 'stopping'; readonly running: Running; readonly reason: string; readonly isFault: boolean }
-  | { readonly kind: 'stopped'; readonly reason: string; readonly isFault: boolean; readonly last: Running | null };
+  | { readonly kind: 'stopped'; readonly reason: string; readonly isFault: boolean; readonly isDisputed: boolean; readonly last: Running | null };
 
 /** due: to be checked from then on; under_way: being checked; in both nothing is folded. done: nars is read, or held up by what is not folded yet. */
 type Check =
@@ -36,6 +39,9 @@ type Check =
 const endings = [PartitionEnded, NotDeterministic, UnknownSchema, UndecodableRecord, UnknownFoldVersion, UnsupportedBase, LogFault];
 
 const retryMs = 250;
+/** A replica that is wrong again and again is repaired ever more seldom. */
+const repairRestFirstMs = 10_000;
+const repairRestMaxMs = 600_000;
 /** A topic that was re-created is noticed within this also where the reader sees no fault. */
 const lookIntervalMs = 5_000;
 
@@ -50,11 +56,14 @@ export class ReplicaPartition {
     acks: 0,
     faults: 0,
     restores: 0,
+    quarantines: 0,
   };
   readonly #parts: AggregatorParts;
   readonly #reader: LogReader;
   readonly #writer: LogWriter;
   #phase: Phase = { kind: 'starting', fromMs: 0, problem: '' };
+  /** null before the verdicts were read: nothing is begun before it is known whose snapshots may be taken. */
+  #standing: Standing | null = null;
   #stopRequested = false;
   /** An error of this program: the process is to end with it. */
   failure: unknown = null;
@@ -64,6 +73,42 @@ export class ReplicaPartition {
     this.partition = partition;
     this.#reader = reader;
     this.#writer = writer;
+  }
+
+  /** The last verdicts on this replica and on the other. */
+  judge(standing: Standing): void {
+    const before = this.#standing?.own ?? null;
+    this.#standing = standing;
+    const { own } = standing;
+    if (!own || (before?.epoch === own.epoch && before.state === own.state)) return;
+    if (own.state === 'quarantined') this.#quarantine(own);
+    else this.#acquit(own);
+  }
+
+  /** The verdict by which it is in quarantine; null while it is not. */
+  get quarantine(): Verdict | null {
+    const own = this.#standing?.own;
+    return own?.state === 'quarantined' ? own : null;
+  }
+
+  #quarantine({ epoch, n, evidence }: Verdict): void {
+    const { clock, logger } = this.#parts;
+    const restMs = this.counters.quarantines === 0 ? 0 : Math.min(repairRestMaxMs, repairRestFirstMs * 2 ** (this.counters.quarantines - 1));
+    this.counters.quarantines++;
+    logger.error({ partition: this.partition, epoch, n }, `in quarantine, its state is abandoned: ${evidence}`);
+    this.#abandon();
+    if (this.#stopRequested) this.#phase = stoppedPhase('stopping', null);
+    else this.#phase = { kind: 'starting', fromMs: clock.now() + restMs, problem: '' };
+  }
+
+  #acquit({ epoch, begins }: Verdict): void {
+    const { running } = this;
+    const phase = this.#phase;
+    if (phase.kind === 'running' && phase.running.isOnProbation) phase.running.acquit();
+    // Another process of this replica was quicker: what it wrote is as good.
+    else if (phase.kind === 'starting' || phase.kind === 'restoring') this.#again('');
+    else if (running) running.readBack.isRepaired = true;
+    this.#parts.logger.warn({ partition: this.partition, epoch, begins }, 'repaired');
   }
 
   /** Null before there is a state. */
@@ -84,10 +129,23 @@ export class ReplicaPartition {
   /** Why it does not run, or what is wrong while it does; '' when all is well. */
   get problem(): string {
     const phase = this.#phase;
-    if (phase.kind === 'starting' || phase.kind === 'restoring') return phase.problem || 'restoring its state';
+    const { quarantine } = this;
+    if (quarantine) return this.#quarantineProblem(quarantine);
+    if (phase.kind === 'starting' || phase.kind === 'restoring') {
+      return phase.problem || (this.#standing ? 'restoring its state' : 'reading the verdicts so far');
+    }
     if (phase.kind === 'stopping' || phase.kind === 'stopped') return phase.reason;
     if (phase.check.kind === 'due' && phase.check.problem) return phase.check.problem;
     return phase.running.fold.hasBase ? '' : 'its log has no base entry yet: run "flowledger topics"';
+  }
+
+  #quarantineProblem({ n, evidence }: Verdict): string {
+    const phase = this.#phase;
+    const { running } = this;
+    const why = `in quarantine from n ${n} on, since ${evidence}`;
+    if (phase.kind === 'stopped') return `${why}; its repair has stopped: ${phase.reason}`;
+    const faults = 'problem' in phase && phase.problem ? `, after ${phase.problem}` : '';
+    return `${why}; it repairs itself${faults}${running ? `, and has come to n ${running.readBack.n}` : ''}`;
   }
 
   /** Records of nars. */
@@ -119,7 +177,7 @@ export class ReplicaPartition {
     const now = this.#parts.clock.now();
     switch (phase.kind) {
       case 'starting':
-        if (now >= phase.fromMs) this.#restore(phase.problem);
+        if (this.#standing && now >= phase.fromMs) this.#restore(phase.problem, this.#standing);
         return;
       case 'running': {
         if (phase.check.kind === 'due' && now >= phase.check.fromMs) this.#check(phase);
@@ -149,15 +207,12 @@ export class ReplicaPartition {
   stop(): void {
     this.#stopRequested = true;
     const phase = this.#phase;
-    if (phase.kind === 'starting' || phase.kind === 'restoring') this.#stopped('stopping', false);
-    if (phase.kind === 'running') this.#finish(phase.running, 'stopping', false, true);
+    if (phase.kind === 'starting' || phase.kind === 'restoring' || this.quarantine) this.#stopped('stopping', false);
+    else if (phase.kind === 'running') this.#finish(phase.running, 'stopping', false, true);
   }
 
   health(): PartitionHealth {
     const { running, partition } = this;
-    const phase = this.#phase;
-    const isFault = (phase.kind === 'stopping' || phase.kind === 'stopped') && phase.isFault;
-    const state = isFault ? 'stopped' : phase.kind === 'starting' || phase.kind === 'restoring' ? 'starting' : 'running';
     return {
       partition,
       next_offset: running?.fold.nextOffset ?? 0,
@@ -167,22 +222,34 @@ export class ReplicaPartition {
       chain: running?.readBack.chain ?? emptyChain,
       watermark_ms: Math.max(0, running?.fold.watermarkMs ?? 0),
       open_flows: running?.fold.openFlows ?? 0,
-      state,
+      state: this.#state(),
       detail: this.problem,
     };
   }
 
-  #restore(problem: string): void {
+  #state(): string {
+    const phase = this.#phase;
+    if (this.quarantine) return 'quarantined';
+    if (phase.kind === 'stopped' && phase.isDisputed) return 'disputed';
+    if ((phase.kind === 'stopping' || phase.kind === 'stopped') && phase.isFault) return 'stopped';
+    return phase.kind === 'starting' || phase.kind === 'restoring' ? 'starting' : 'running';
+  }
+
+  #restore(problem: string, standing: Standing): void {
     const { log, digest, replica, clock, logger } = this.#parts;
     const phase: Phase = { kind: 'restoring', problem };
     this.#phase = phase;
-    restore({ log, digest, replica, nowMs: () => clock.now() }, this.partition).then(
+    const verdict = this.quarantine;
+    const parts = { log, digest, replica, standing, nowMs: () => clock.now() };
+    const restoring: Promise<Restored | Repair> = verdict ? repair(parts, this.#writer, this.partition, verdict) : restore(parts, this.partition);
+    restoring.then(
       (restored) => {
         if (this.#phase !== phase) return;
         const { fold, readBack, origin } = restored;
         this.counters.restores++;
         logger.info({ partition: this.partition, offset: fold.nextOffset, n: fold.n, written: readBack.n, origin }, 'partition restored');
-        const running = new Running(this.#parts, this.#writer, this.counters, restored);
+        const probation = verdict && 'begins' in restored ? this.#probation(verdict, restored.begins) : null;
+        const running = new Running(this.#parts, this.#writer, this.counters, restored, probation);
         const check: Check = { kind: 'done', lookedMs: clock.now(), isReading: false };
         this.#phase = { kind: 'running', running, check };
         this.#reader.assign(outputTopic(replica).name, this.partition, running.outputsOffset);
@@ -191,6 +258,11 @@ export class ReplicaPartition {
         if (this.#phase === phase) this.#fail(error);
       },
     );
+  }
+
+  #probation(verdict: Verdict, begins: number): Probation {
+    const { log, replica, clock } = this.#parts;
+    return { untilN: verdict.n, begins, end: (from) => endRepair({ log, replica, nowMs: clock.now() }, this.#writer, verdict, from) };
   }
 
   /** Reads nars where there is nothing left to fold, and stops reading where something is held up. */
@@ -285,15 +357,20 @@ export class ReplicaPartition {
       this.failure = error;
       return;
     }
+    if (error instanceof NotDeterministic && this.quarantine) {
+      // Something else got between what the repair writes: it is done once more.
+      this.#again(error.message);
+      return;
+    }
     this.#parts.logger.error({ partition: this.partition, reason: error.message }, 'partition stopped');
     const isUnsound = error instanceof NotDeterministic || error instanceof LogFault;
     if (phase.kind === 'running' && !isUnsound) this.#finish(phase.running, error.message, true, !(error instanceof PartitionEnded));
-    else this.#stopped(error.message, true);
+    else this.#stopped(error.message, true, error instanceof NotDeterministic);
   }
 
   #again(problem: string): void {
     this.#abandon();
-    if (this.#stopRequested) this.#phase = { kind: 'stopped', reason: 'stopping', isFault: false, last: null };
+    if (this.#stopRequested) this.#phase = stoppedPhase('stopping', null);
     else this.#phase = { kind: 'starting', fromMs: this.#parts.clock.now() + retryMs, problem };
   }
 
@@ -303,10 +380,10 @@ export class ReplicaPartition {
     this.#phase = { kind: 'stopping', running, reason, isFault };
   }
 
-  #stopped(reason: string, isFault: boolean): void {
+  #stopped(reason: string, isFault: boolean, isDisputed = false): void {
     const last = this.running;
     this.#abandon();
-    this.#phase = { kind: 'stopped', reason, isFault, last };
+    this.#phase = { ...stoppedPhase(reason, last), isFault, isDisputed };
   }
 
   #abandon(): void {
@@ -314,4 +391,8 @@ export class ReplicaPartition {
     this.#reader.unassign(topics.nars.name, this.partition);
     this.#reader.unassign(outputTopic(this.#parts.replica).name, this.partition);
   }
+}
+
+function stoppedPhase(reason: string, last: Running | null): Phase & { kind: 'stopped' } {
+  return { kind: 'stopped', reason, isFault: false, isDisputed: false, last };
 }

@@ -1,22 +1,31 @@
 /**
- * Finds the state to fold on with (DESIGN 3.6, 3.8): the newest whole snapshot of its own, else the other replica's, else the empty state where
- * the log still has its beginning; and what of the outputs up to there stands in the own output topic. What is missing there is copied from the
- * other's, byte for byte, since a fold that begins behind it cannot compute it again (F7).
+ * Finds the state to fold on with (DESIGN 3.6, 3.8): the newest whole snapshot of its own, else one of the other replica's (the agreed one where it
+ * stands, never one of a quarantined replica), else the empty state where the log still has its beginning; and what of the outputs up to there stands
+ * in the own output topic. What is missing there is copied from the other's, byte for byte, since a fold that begins behind it cannot compute it
+ * again (F7).
  */
-import type { Log, LogBounds } from '../../adapters/ports.ts';
+import { type Log, type LogBounds, LogFault } from '../../adapters/ports.ts';
 import { type Digest, sameChain } from '../../core/aggregate/chain.ts';
 import { Fold } from '../../core/aggregate/fold.ts';
 import { noPosition, type Position, ReadBack } from '../../core/aggregate/read-back.ts';
 import { outputBlockCodec, UndecodableRecord } from '../../schemas/codec.ts';
 import { otherReplica, outputTopic, type Replica, topics } from '../../schemas/topics.ts';
-import type { OutputBlock } from '../../schemas/types.ts';
-import { recordAt, recordsBetween } from './log-records.ts';
-import { readSnapshots, type Snapshot, type SnapshotMarks } from './snapshots.ts';
+import type { OutputBlock, Verdict } from '../../schemas/types.ts';
+import { AgreementLog } from '../agreement-log.ts';
+import { recordAt, recordsBetween } from '../log-records.ts';
+import { readSnapshots, type Snapshot, type SnapshotMarks, type SnapshotsRead } from '../snapshots.ts';
+
+/** What was judged of this replica and of the other, in one partition; null where nothing was. */
+export interface Standing {
+  readonly own: Verdict | null;
+  readonly other: Verdict | null;
+}
 
 export interface RestoreParts {
   readonly log: Log;
   readonly digest: Digest;
   readonly replica: Replica;
+  readonly standing: Standing;
   readonly nowMs: () => number;
 }
 
@@ -48,8 +57,8 @@ export async function restore(parts: RestoreParts, partition: number): Promise<R
   const { log, digest, replica } = parts;
   const topicId = await log.topicId(topics.nars.name);
   const bounds = await log.bounds(topics.nars.name, partition);
-  const own = await readSnapshots(log, digest, replica, partition);
-  const found = await choose(parts, partition, topicId, bounds, own.whole);
+  const own = await readSnapshots(log, digest, replica, partition, topicId);
+  const found = await choose(parts, partition, topicId, bounds, own);
   const base = { topicId, marks: own.marks };
   if (!found) {
     const fold = new Fold(partition, digest);
@@ -70,24 +79,43 @@ async function choose(
   partition: number,
   topicId: string,
   bounds: LogBounds,
-  own: readonly Snapshot[],
+  own: SnapshotsRead,
 ): Promise<{ snapshot: Snapshot; isOwn: boolean } | null> {
-  const [newest] = own;
-  if (newest?.topicId === topicId) await requireContinuation(parts.log, parts.digest, newest);
-  if (newest && newest.topicId === topicId && newest.offset >= bounds.startOffset) return { snapshot: newest, isOwn: true };
-  const { whole } = await readSnapshots(parts.log, parts.digest, otherReplica(parts.replica), partition);
-  const other = whole.find((snapshot) => snapshot.topicId === topicId);
+  const [newest] = own.whole;
+  if (newest) await requireContinuation(parts.log, parts.digest, newest);
+  if (newest && newest.offset >= bounds.startOffset) return { snapshot: newest, isOwn: true };
+  // I15.
+  if (parts.standing.other?.state === 'quarantined') {
+    if (bounds.startOffset === 0) return null;
+    const name = otherReplica(parts.replica);
+    throw new LogFault('unavailable', `it has no snapshot of its own that will do, and takes none of ${name} before ${name} is repaired`);
+  }
+  const others = await readSnapshots(parts.log, parts.digest, otherReplica(parts.replica), partition, topicId);
+  const other = (await agreedAmong(parts, partition, topicId, others.whole)) ?? others.whole[0];
   if (other && other.offset >= bounds.startOffset) {
     await requireContinuation(parts.log, parts.digest, other);
     return { snapshot: other, isOwn: false };
   }
-  const foreign = [newest, ...whole].find((snapshot) => snapshot && snapshot.topicId !== topicId);
+  const foreign = [...own.marks.values(), ...others.marks.values()].find((mark) => mark.topicId !== topicId);
   if (foreign) throw new PartitionEnded(`${logEnded(partition)} (topic id ${topicId}, was ${foreign.topicId}). ${replacedRemedy}`);
   if (bounds.startOffset === 0) return null;
   throw new PartitionEnded(
     `nars/${partition} begins at offset ${bounds.startOffset}, and no snapshot of either replica is at or behind it: ` +
       'restore the topics snapshots.a and snapshots.b, or the records of nars, from a backup',
   );
+}
+
+/** What only the other says may be what went wrong there, and has not shown yet; what both once held alike is not. */
+async function agreedAmong(
+  { log, digest }: RestoreParts,
+  partition: number,
+  topicId: string,
+  snapshots: readonly Snapshot[],
+): Promise<Snapshot | undefined> {
+  const agreements = new AgreementLog(log);
+  await agreements.refresh();
+  const agreed = agreements.of(partition, topicId);
+  return snapshots.find(({ offset, state }) => agreed?.offset === offset && sameChain(digest(state), agreed.digest));
 }
 
 export function logEnded(partition: number): string {
@@ -98,7 +126,7 @@ export const replacedRemedy =
   'Restore the former topic; or, to begin anew, remove the output topics, the snapshots and the ledger as well and run "flowledger topics"';
 
 /** 3.8: the log must still have what the snapshot was folded from, as far as its head was not cut (G6). */
-async function requireContinuation(log: Log, digest: Digest, snapshot: Snapshot): Promise<void> {
+export async function requireContinuation(log: Log, digest: Digest, snapshot: Snapshot): Promise<void> {
   const { partition, offset } = snapshot;
   // Asked after the snapshot was read: the other replica may have folded, and written it, meanwhile.
   const bounds = await log.bounds(topics.nars.name, partition);
@@ -134,7 +162,7 @@ async function readOwnOutputs(
   folded: Position,
   isOwn: boolean,
 ): Promise<{ readBack: ReadBack; outputsOffset: number }> {
-  const { log, replica, nowMs } = parts;
+  const { log, replica, nowMs, standing } = parts;
   const { name: topic } = outputTopic(replica);
   const { startOffset, endOffset } = await log.bounds(topic, partition);
   const hint = isOwn ? await log.committedOffset(groupOf(replica), topic, partition) : -1;
@@ -142,18 +170,21 @@ async function readOwnOutputs(
   const { n, chain } = folded;
   const position = { n, chain };
   const readBack = new ReadBack(partition, isHinted ? position : startOffset > 0 ? null : noPosition, position);
+  readBack.isRepaired = standing.own?.state === 'repaired';
   for await (const { value } of recordsBetween(log, topic, partition, isHinted ? hint : startOffset, endOffset)) readBack.take(value, nowMs());
   return { readBack, outputsOffset: endOffset };
 }
 
 function endsWith(record: { readonly value: Uint8Array | null } | undefined, { n, chain }: Position): boolean {
-  const last = record && decode(record.value)?.outputs.at(-1);
+  const last = record && decodeBlock(record.value)?.outputs.at(-1);
   return last !== undefined && last !== null && last.n === n && sameChain(last.chain, chain);
 }
 
-function decode(value: Uint8Array | null): OutputBlock | null {
+/** Null for what is none, or is of another partition where one is named. @throws UnknownSchema */
+export function decodeBlock(value: Uint8Array | null, partition?: number): OutputBlock | null {
   try {
-    return value && outputBlockCodec.decode(value);
+    const block = value && outputBlockCodec.decode(value);
+    return block && (partition === undefined || block.partition === partition) ? block : null;
   } catch (error) {
     if (error instanceof UndecodableRecord) return null;
     throw error;
@@ -161,11 +192,11 @@ function decode(value: Uint8Array | null): OutputBlock | null {
 }
 
 /** They are written, and read back, like the fold's own. */
-async function copyOutputs({ log, replica }: RestoreParts, partition: number, snapshot: Snapshot, readBack: ReadBack): Promise<void> {
+async function copyOutputs({ log, replica, standing }: RestoreParts, partition: number, snapshot: Snapshot, readBack: ReadBack): Promise<void> {
   const { name: topic } = outputTopic(otherReplica(replica));
   const { startOffset, endOffset } = await log.bounds(topic, partition);
   for await (const { value } of recordsBetween(log, topic, partition, startOffset, endOffset)) {
-    readBack.copy(value);
+    readBack.copy(value, standing.other?.state === 'repaired');
     if (readBack.knownN >= snapshot.n) return;
   }
   throw new PartitionEnded(

@@ -6,12 +6,14 @@ import { type Clock, type Log, LogFault, type Logger, type LogRecord, type LogWr
 import type { Digest } from '../../core/aggregate/chain.ts';
 import type { Fold, Step } from '../../core/aggregate/fold.ts';
 import type { ReadBack } from '../../core/aggregate/read-back.ts';
+import { obsoleteSnapshots } from '../../core/judge/agreement.ts';
 import { ackCodec } from '../../schemas/codec.ts';
 import { ackPartition, messageBytesMax, outputTopic, type Replica, topics } from '../../schemas/topics.ts';
+import { AgreementLog } from '../agreement-log.ts';
+import { recordAt } from '../log-records.ts';
+import { deleteSnapshots, type Snapshot, type SnapshotMarks, writeSnapshot } from '../snapshots.ts';
 import type { AggregatorConfig } from './config.ts';
-import { recordAt } from './log-records.ts';
 import { groupOf, type Restored } from './restore.ts';
-import { type Snapshot, type SnapshotMarks, writeSnapshot } from './snapshots.ts';
 
 export type AggregatorSettings = Pick<AggregatorConfig, 'ack_interval' | 'ack_repeat' | 'snapshot_idle' | 'health_interval'>;
 
@@ -34,6 +36,7 @@ export interface PartitionCounters {
   acks: number;
   faults: number;
   restores: number;
+  quarantines: number;
 }
 
 /** Folding waits when so much is written and not read back. */
@@ -45,6 +48,19 @@ const retryMs = 250;
 const commitIntervalMs = 1_000;
 /** Where the end of the log is read, to tell the lag, when it has been out of reach for this long. */
 const probeAfterMs = 1_000;
+
+/**
+ * What a replica that repairs itself has to do before it is one again (I15). Until then it writes outputs, and neither snapshots nor Acks.
+ * Written, read back and read again by everybody, its verdict ends it.
+ */
+export interface Probation {
+  /** Outputs must be read back up to here: the first that was wrong is right again, so that nothing written late can take its place. */
+  readonly untilN: number;
+  /** In the own output topic, of the first record of the repair; -1 while there is none. */
+  begins: number;
+  /** Cuts off all that lies before it, and writes the verdict. */
+  readonly end: (begins: number) => Promise<void>;
+}
 
 interface Checkpoint {
   readonly offset: number;
@@ -67,6 +83,7 @@ export class Running {
   readonly #writer: LogWriter;
   readonly #counters: PartitionCounters;
   readonly #marks: SnapshotMarks;
+  readonly #agreements: AgreementLog;
   /** The last folded record, or the digest of its value where this process has not folded it. */
   #last: { readonly record: LogRecord } | { readonly digest: Uint8Array | null };
   #foldedMs: number;
@@ -93,8 +110,9 @@ export class Running {
   #endAppendedMs = 0;
   #probing = false;
   #isAbandoned = false;
+  #probation: Probation | null;
 
-  constructor(parts: AggregatorParts, writer: LogWriter, counters: PartitionCounters, restored: Restored) {
+  constructor(parts: AggregatorParts, writer: LogWriter, counters: PartitionCounters, restored: Restored, probation: Probation | null = null) {
     this.#parts = parts;
     this.#writer = writer;
     this.#counters = counters;
@@ -104,9 +122,21 @@ export class Running {
     this.outputsOffset = restored.outputsOffset;
     this.endOffset = restored.fold.nextOffset;
     this.#marks = restored.marks;
+    this.#agreements = new AgreementLog(parts.log);
     this.#last = { digest: restored.recordDigest };
     this.#snapshotOffset = restored.snapshotOffset;
     this.#foldedMs = parts.clock.now();
+    this.#probation = probation;
+  }
+
+  get isOnProbation(): boolean {
+    return this.#probation !== null;
+  }
+
+  /** Everybody knows that it is repaired. */
+  acquit(): void {
+    this.#probation = null;
+    this.readBack.isRepaired = true;
   }
 
   get queued(): number {
@@ -162,7 +192,7 @@ export class Running {
       this.#counters.outputs += block.outputs.length;
       this.readBack.add(block);
     }
-    if (step.snapshotDue && !this.#due) this.#plan();
+    if (step.snapshotDue && !this.#due && !this.#probation) this.#plan();
   }
 
   /** Records of the own output topic, in their order. @throws NotDeterministic, UnknownSchema */
@@ -171,6 +201,7 @@ export class Running {
       const before = this.readBack.n;
       this.readBack.take(value, this.#parts.clock.now());
       if (this.readBack.n === before) continue;
+      if (this.#probation?.begins === -1) this.#probation.begins = offset;
       this.#tailEndOffset = offset + 1;
       if (this.#due && this.readBack.n === this.#due.n) this.#dueEndOffset = this.#tailEndOffset;
     }
@@ -212,8 +243,8 @@ export class Running {
       }
     }
     if (!this.#settling && now >= this.#settleFromMs) {
-      this.#prepare(now);
-      if (this.#isSnapshotReady() || this.#isCheckpointReady()) {
+      if (!this.#probation) this.#prepare(now);
+      if (this.#isProbationOver() || this.#isSnapshotReady() || this.#isCheckpointReady()) {
         this.#settling = true;
         this.#settle()
           .catch(onFailure)
@@ -222,6 +253,10 @@ export class Running {
           });
       }
     }
+  }
+
+  #isProbationOver(): boolean {
+    return this.#probation !== null && this.#probation.begins >= 0 && this.readBack.n >= this.#probation.untilN;
   }
 
   async #write(): Promise<void> {
@@ -289,6 +324,7 @@ export class Running {
 
   async #settle(): Promise<void> {
     try {
+      if (this.#probation) await this.#endProbation(this.#probation);
       const due = this.#due;
       if (due && this.#isSnapshotReady()) await this.#writeSnapshot(due);
       const checkpoint = this.#checkpoint;
@@ -296,19 +332,31 @@ export class Running {
     } catch (error) {
       if (!(error instanceof LogFault)) throw error;
       this.#counters.faults++;
-      this.#parts.logger.warn({ partition: this.fold.partition, fault: error.message }, 'snapshot or acknowledgment not written, to be tried again');
+      this.#parts.logger.warn(
+        { partition: this.fold.partition, fault: error.message },
+        'snapshot, acknowledgment or verdict not written, to be tried again',
+      );
       this.#settleFromMs = this.#parts.clock.now() + retryMs;
     }
+  }
+
+  /** Said again until it is read back. */
+  async #endProbation(probation: Probation): Promise<void> {
+    await probation.end(probation.begins);
+    this.#settleFromMs = this.#parts.clock.now() + rewriteAfterMs;
   }
 
   async #writeSnapshot(snapshot: Snapshot): Promise<void> {
     const { log, digest, replica } = this.#parts;
     const hintOffset = this.#dueEndOffset;
-    await writeSnapshot(this.#writer, digest, replica, snapshot, this.#marks);
+    await writeSnapshot(log, this.#writer, digest, replica, snapshot, this.#marks);
     this.#due = null;
     this.#snapshotOffset = snapshot.offset;
     this.#counters.snapshots++;
     if (hintOffset >= 0) await log.commitOffset(groupOf(replica), outputTopic(replica).name, snapshot.partition, hintOffset);
+    await this.#agreements.refresh();
+    const obsolete = obsoleteSnapshots(this.#marks, this.topicId, this.#agreements.of(snapshot.partition, this.topicId));
+    await deleteSnapshots(this.#writer, replica, snapshot.partition, this.#marks, obsolete);
   }
 
   async #acknowledge({ offset, collectors, acks }: Checkpoint): Promise<void> {

@@ -108,6 +108,7 @@ function renderAudit(report: AuditReport): string {
     'decoded_flows',
     'lost_flows',
     'open_flows',
+    'buffered_flows',
   ];
   const perExporter = renderTable(
     [{ title: 'exporter' }, { title: 'domain', figures: true }, { title: 'protocol' }, ...counts.map((title) => ({ title, figures: true }))],

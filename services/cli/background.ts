@@ -24,7 +24,7 @@ export function backgroundServices(config: Config, collectors: number): Backgrou
     const http = config.aggregator[`http_${replica}`];
     services.push({ name: `aggregator-${replica}`, args: ['aggregator', '--replica', replica], env: {}, http });
   }
-  for (const name of ['watchdog', 'feed', 'accounting'] as const) services.push({ name, args: [name], env: {}, http: config[name].http });
+  for (const name of ['watchdog', 'feed', 'judge', 'accounting'] as const) services.push({ name, args: [name], env: {}, http: config[name].http });
   return services;
 }
 

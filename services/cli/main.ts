@@ -25,6 +25,7 @@ const commands: Readonly<Record<string, Entry>> = {
   aggregator: { summary: 'run aggregator a or b in the foreground', load: async () => (await import('./services.ts')).registerAggregator },
   watchdog: { summary: 'run a watchdog in the foreground', load: async () => (await import('./services.ts')).registerWatchdog },
   feed: { summary: 'run the feed in the foreground', load: async () => (await import('./services.ts')).registerFeed },
+  judge: { summary: 'run a judge in the foreground', load: async () => (await import('./services.ts')).registerJudge },
   accounting: { summary: 'run accounting in the foreground', load: async () => (await import('./services.ts')).registerAccounting },
 };
 

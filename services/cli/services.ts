@@ -40,6 +40,12 @@ export function registerFeed(program: Command): void {
   );
 }
 
+export function registerJudge(program: Command): void {
+  service(program, 'judge', 'Says what both aggregators agree on, and cuts what is not needed any more.').action((_options, command) =>
+    serve(command, 'judge', async () => (await import('../judge/main.ts')).runJudge),
+  );
+}
+
 export function registerAccounting(program: Command): void {
   service(program, 'accounting', 'Books usage in the ledger.').action((_options, command) =>
     serve(command, 'accounting', async () => (await import('../accounting/main.ts')).runAccounting),

@@ -102,6 +102,7 @@ const expected = [
   ['aggregator', 'b'],
   ['watchdog', ''],
   ['feed', ''],
+  ['judge', ''],
   ['accounting', ''],
 ] as const;
 
@@ -131,7 +132,7 @@ async function readStatus(log: Log): Promise<Status> {
   };
 }
 
-const roles = ['collector', 'aggregator', 'watchdog', 'feed', 'accounting'];
+const roles = ['collector', 'aggregator', 'watchdog', 'feed', 'judge', 'accounting'];
 
 function order(role: string): number {
   return roles.indexOf(role);

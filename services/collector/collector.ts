@@ -348,6 +348,7 @@ export class Collector {
       bytes: ledger.bytes,
       bytesMax: copying.mode === 'store' ? config.store_max : config.memory_max,
       figures,
+      holdings: ledger.holdings,
       suspicions: this.suspicions(),
       decoder: this.#decoder.counters,
       copying: copying.counters,

@@ -5,7 +5,7 @@ import { cutBatch } from '../../core/buffer/batcher.ts';
 import type { Ledger } from '../../core/buffer/ledger.ts';
 import { goodbyesDue } from '../../core/buffer/settlement.ts';
 import type { Stream } from '../../core/buffer/stream.ts';
-import { emptyBatch, unknownLoss } from '../../core/buffer/tombstone.ts';
+import { emptyBatch, lostNars, unknownLoss } from '../../core/buffer/tombstone.ts';
 import { narBatchCodec } from '../../schemas/codec.ts';
 
 export interface DiscoveryParts {
@@ -90,9 +90,17 @@ export class Discovery {
         if (sequence <= stream.last) continue;
         const batch = narBatchCodec.decode(totals);
         if (batch.volatile) this.#leftVolatile.add(stream.incarnation);
-        const nars = batch.losses.reduce((sum, loss) => sum + loss.nars, 0);
+        const holdings = batch.losses;
         const released = sequence < found.firstBatch;
-        const entry = { sequence, nars, valueSize: size, totalsSize: totals.length, watermarkMs: batch.watermark_ms, released };
+        const entry = {
+          sequence,
+          nars: lostNars(holdings),
+          holdings,
+          valueSize: size,
+          totalsSize: totals.length,
+          watermarkMs: batch.watermark_ms,
+          released,
+        };
         ledger.found(stream, entry, clock.now());
       }
     }

@@ -15,6 +15,8 @@ export interface ReportingParts {
 
 /** How often suspicions are looked at, at least. */
 const lookMs = 100;
+/** So many lines at most make a record of a few KiB, several times a second. */
+const exportersMax = 100;
 /** The last report is worth no longer wait. */
 const lastWithinMs = 1_000;
 
@@ -102,6 +104,7 @@ export class Reporting {
         received_datagrams: stats.decoder.datagrams,
         decoded_flows: stats.decoder.flows,
         pending_nars: stats.pendingNars,
+        exporters: stats.holdings.largest(exportersMax),
       },
     };
   }

@@ -3,20 +3,25 @@ import type { Clock, Fetched, Log, Logger, LogReader, TransactionalWriter } from
 import { LogFault } from '../../adapters/ports.ts';
 import type { Digest } from '../../core/aggregate/chain.ts';
 import type { AggregatesMessage } from '../../core/feed/message.ts';
+import { OutputHeads } from '../../core/feed/output-heads.ts';
 import type { FeedPartition } from '../../core/feed/partition.ts';
 import { decodeOutput, emptyTail, type Tail, TailScan } from '../../core/feed/tail.ts';
 import { outputBlockCodec, UndecodableRecord } from '../../schemas/codec.ts';
 import { outputTopic, type Replica, replicas, topics } from '../../schemas/topics.ts';
-import type { OutputBlock } from '../../schemas/types.ts';
+import type { OutputBlock, Verdict } from '../../schemas/types.ts';
 
 export const feedGroup = 'flowledger-feed';
 
 const aggregates = topics.aggregates.name;
 const tailPollMs = 250;
+/** A process that stood still for longer asks again which logs it is about to cut. */
+const sureWithinMs = 1_000;
 
 export interface EmissionParts {
   readonly partition: FeedPartition;
   readonly log: Log;
+  /** How long the replicas' outputs are kept that nobody needs any more. */
+  readonly historyMs: number;
   /** Shared by all partitions. */
   readonly reader: LogReader;
   readonly clock: Clock;
@@ -31,8 +36,11 @@ export class Emission {
   undecodable = 0;
   /** How long the last transaction took, up to the client's success. */
   commitMs = 0;
+  readonly heads: OutputHeads;
   readonly #parts: EmissionParts;
   readonly #noted = new Map<string, number>();
+  /** Of each output topic, when it was placed. */
+  readonly #topicIds: Record<Replica, string> = { a: '', b: '' };
   #writer: TransactionalWriter | null = null;
   #work: Promise<void> | null = null;
   #closed = false;
@@ -41,6 +49,7 @@ export class Emission {
   constructor(parts: EmissionParts) {
     this.#parts = parts;
     this.partition = parts.partition;
+    this.heads = new OutputHeads(parts.historyMs);
     this.#phaseName = parts.partition.phase.name;
   }
 
@@ -48,6 +57,12 @@ export class Emission {
   take(part: Fetched): void {
     if (part.topic === aggregates) this.#follow(part);
     else for (const replica of replicas) if (part.topic === outputTopic(replica).name) this.#takeBlocks(replica, part);
+  }
+
+  /** The last verdict on a replica. */
+  judge(replica: Replica, verdict: Verdict): void {
+    this.partition.judge(replica, verdict, this.#parts.clock.now());
+    if (this.partition.outputs[replica].barred) this.#parts.reader.unassign(outputTopic(replica).name, this.partition.partition);
   }
 
   /** Starts the next piece of work, unless one is under way. */
@@ -71,6 +86,7 @@ export class Emission {
     for (const replica of replicas) reader.unassign(outputTopic(replica).name, number);
     if (!topic || topic === aggregates) reader.unassign(aggregates, number);
     this.#noted.clear();
+    this.heads.forget();
     this.partition.forget(clock.now());
   }
 
@@ -87,6 +103,24 @@ export class Emission {
       await log.commitOffset(feedGroup, topic, this.partition.partition, offset);
       this.#noted.set(topic, offset);
     }
+  }
+
+  /** What is emitted and compared is needed by nobody (I18). @throws LogFault, after which it is tried again */
+  async cutHeads(): Promise<void> {
+    const { log, clock } = this.#parts;
+    const number = this.partition.partition;
+    this.heads.note(this.partition.cuttable(), clock.now());
+    const place = this.heads.due(clock.now());
+    if (!place || this.partition.phase.name !== 'active') return;
+    for (const replica of replicas) {
+      const { name } = outputTopic(replica);
+      const askedMs = clock.now();
+      // Offsets of a topic that was re-created meanwhile say nothing of the present one.
+      if ((await log.topicId(name)) !== this.#topicIds[replica]) return this.heads.forget();
+      if (clock.now() - askedMs > sureWithinMs) return;
+      await log.deleteRecords(name, number, place[replica]);
+    }
+    this.heads.cut(place);
   }
 
   /** After what is under way. */
@@ -118,7 +152,7 @@ export class Emission {
       if (taken === 'paused') break;
     }
     const outputs = this.partition.outputs[replica];
-    if (outputs.paused || outputs.unplaced) this.#parts.reader.unassign(part.topic, part.partition);
+    if (outputs.paused || outputs.unplaced || outputs.barred) this.#parts.reader.unassign(part.topic, part.partition);
     else outputs.readTo(part.nextOffset);
   }
 
@@ -224,6 +258,8 @@ export class Emission {
     const number = this.partition.partition;
     const { name } = outputTopic(replica);
     try {
+      this.#topicIds[replica] = await log.topicId(name);
+      this.heads.forget();
       const { startOffset, endOffset } = await log.bounds(name, number);
       const noted = fromStart ? -1 : await log.committedOffset(feedGroup, name, number);
       const usable = noted > startOffset && noted < endOffset;

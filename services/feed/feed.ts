@@ -6,8 +6,9 @@ import { type Clock, type Fetched, type Log, LogFault, type Logger, type LogRead
 import type { Digest } from '../../core/aggregate/chain.ts';
 import { Elections } from '../../core/elect/elections.ts';
 import { FeedPartition } from '../../core/feed/partition.ts';
-import { electionCodec, healthCodec, UndecodableRecord } from '../../schemas/codec.ts';
-import { messageBytesMax, topics } from '../../schemas/topics.ts';
+import { Verdicts } from '../../core/judge/verdicts.ts';
+import { electionCodec, healthCodec, UndecodableRecord, verdictCodec } from '../../schemas/codec.ts';
+import { messageBytesMax, replicas, topics } from '../../schemas/topics.ts';
 import type { Health, PartitionHealth } from '../../schemas/types.ts';
 import type { FeedConfig } from './config.ts';
 import { Emission } from './emission.ts';
@@ -17,7 +18,10 @@ const pollMs = 100;
 const retryMs = 250;
 const notePositionsMs = 5_000;
 
-export type FeedSettings = Pick<FeedConfig, 'id' | 'emit' | 'agree_within' | 'transaction_outputs_max' | 'standby_after' | 'health_interval'>;
+export type FeedSettings = Pick<
+  FeedConfig,
+  'id' | 'emit' | 'agree_within' | 'history' | 'transaction_outputs_max' | 'standby_after' | 'health_interval'
+>;
 
 export interface FeedParts {
   readonly log: Log;
@@ -29,6 +33,7 @@ export interface FeedParts {
 
 export class Feed {
   readonly elections = new Elections();
+  readonly verdicts = new Verdicts();
   undecodable = 0;
   readonly #parts: FeedParts;
   readonly #incarnation: string;
@@ -36,6 +41,7 @@ export class Feed {
   readonly #writer: LogWriter;
   #emissions: Emission[] = [];
   #electionsRead = false;
+  #verdictsRead = false;
   #problem = 'not connected to the broker yet: see kafka.brokers';
   #healthMs = 0;
   #healthUnderWay = false;
@@ -51,6 +57,10 @@ export class Feed {
     this.#writer = parts.log.writer();
   }
 
+  get emissions(): readonly Emission[] {
+    return this.#emissions;
+  }
+
   get partitions(): readonly FeedPartition[] {
     return this.#emissions.map(({ partition }) => partition);
   }
@@ -59,7 +69,7 @@ export class Feed {
     const reasons: string[] = [];
     if (this.#stopping) reasons.push('stopping');
     else if (this.#problem) reasons.push(this.#problem);
-    else if (!this.#electionsRead) reasons.push('reading the elections so far');
+    else if (!this.#electionsRead || !this.#verdictsRead) reasons.push('reading the elections and verdicts so far');
     const degraded: string[] = [];
     for (const { partition } of this.#emissions) {
       const { name } = partition.phase;
@@ -113,9 +123,10 @@ export class Feed {
       chance: () => clock.random(),
     };
     await this.#placeElections(reader);
+    await this.#placeVerdicts(reader);
     this.#emissions = Array.from({ length: partitions }, (_, n) => {
       const partition = new FeedPartition(n, options, digest);
-      return new Emission({ partition, log, reader, clock, logger, digest, failed: (error) => this.#fail(error) });
+      return new Emission({ partition, log, reader, clock, logger, digest, historyMs: settings.history, failed: (error) => this.#fail(error) });
     });
     return true;
   }
@@ -124,6 +135,12 @@ export class Feed {
     const { startOffset } = await this.#parts.log.bounds(topics.elections.name, 0);
     this.#electionsRead = false;
     reader.assign(topics.elections.name, 0, startOffset);
+  }
+
+  async #placeVerdicts(reader: LogReader): Promise<void> {
+    const { startOffset } = await this.#parts.log.bounds(topics.verdicts.name, 0);
+    this.#verdictsRead = false;
+    reader.assign(topics.verdicts.name, 0, startOffset);
   }
 
   #fail(error: unknown): void {
@@ -139,12 +156,18 @@ export class Feed {
       reader.unassign(topics.elections.name, 0);
       this.#placeElections(reader).catch(() => reader.assign(topics.elections.name, 0, 0));
     }
+    if (!at || at.topic === topics.verdicts.name) {
+      reader.unassign(topics.verdicts.name, 0);
+      this.#placeVerdicts(reader).catch(() => reader.assign(topics.verdicts.name, 0, 0));
+    }
+    if (at?.topic === topics.elections.name || at?.topic === topics.verdicts.name) return;
     for (const emission of this.#emissions) if (!at || at.partition === emission.partition.partition) emission.forget(at?.topic);
   }
 
   #take(fetched: readonly Fetched[]): void {
     for (const part of fetched) {
       if (part.topic === topics.elections.name) this.#takeElections(part);
+      else if (part.topic === topics.verdicts.name) this.#takeVerdicts(part);
       else this.#emissions[part.partition]?.take(part);
     }
   }
@@ -161,8 +184,30 @@ export class Feed {
     if (part.nextOffset >= part.endOffset) this.#electionsRead = true;
   }
 
+  #takeVerdicts(part: Fetched): void {
+    for (const { value } of part.records) {
+      try {
+        if (value) this.verdicts.apply(verdictCodec.decode(value));
+      } catch (error) {
+        if (!(error instanceof UndecodableRecord)) throw error;
+        this.undecodable++;
+      }
+    }
+    if (part.nextOffset >= part.endOffset) this.#verdictsRead = true;
+  }
+
+  #judge(emission: Emission): void {
+    for (const replica of replicas) {
+      const verdict = this.verdicts.last(emission.partition.partition, replica);
+      if (verdict) emission.judge(replica, verdict);
+    }
+  }
+
   #act(): void {
     for (const emission of this.#emissions) {
+      // Or what was wrong and is forgotten would be compared.
+      if (!this.#verdictsRead) break;
+      this.#judge(emission);
       // Until they are read to their end, an election may be one that others followed.
       if (this.#electionsRead) emission.partition.elect(this.elections.leader(emission.partition.partition));
       emission.proceed();
@@ -187,7 +232,10 @@ export class Feed {
   }
 
   async #notePositions(): Promise<void> {
-    for (const emission of this.#emissions) await emission.notePositions();
+    for (const emission of this.#emissions) {
+      await emission.notePositions();
+      await emission.cutHeads();
+    }
   }
 
   async #writeHealth(): Promise<void> {

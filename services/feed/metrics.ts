@@ -36,6 +36,12 @@ export function feedMetrics(metrics: Metrics, feed: Feed): void {
   metrics.gauge('flowledger_feed_state', '1 for the state that the partition is in, else 0', ['partition', 'state'], () =>
     feed.partitions.flatMap(({ partition, phase }) => phases.map((state) => [{ partition, state }, Number(phase.name === state)] as const)),
   );
+  metrics.gauge(
+    'flowledger_feed_kept_from_n',
+    'The first n of which this feed kept the outputs of the replicas; 0 before it cut any',
+    ['partition'],
+    () => feed.emissions.map(({ partition, heads }) => [{ partition: partition.partition }, heads.keptFromN] as const),
+  );
   byReplica(metrics, feed);
 }
 
@@ -60,6 +66,18 @@ function byReplica(metrics: Metrics, feed: Feed): void {
     'Outputs that the replica wrote more than once',
     labels,
     each((one, replica) => one.outputs[replica].repeated),
+  );
+  metrics.gauge(
+    'flowledger_feed_quarantined',
+    '1 where the replica is in quarantine, so that it is neither read nor compared, else 0',
+    labels,
+    each((one, replica) => Number(one.quarantine(replica) !== null)),
+  );
+  metrics.counter(
+    'flowledger_feed_foreign_blocks_total',
+    'Output blocks of the history that the replica told before it was repaired; dropped',
+    labels,
+    each((one, replica) => one.outputs[replica].foreign),
   );
   metrics.counter(
     'flowledger_feed_invalid_blocks_total',

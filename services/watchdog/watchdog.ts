@@ -6,7 +6,8 @@ import { type Clock, type Fetched, type Log, LogFault, type Logger, type LogRead
 import { decide, type Proposal, type Reason } from '../../core/elect/decide.ts';
 import { Elections } from '../../core/elect/elections.ts';
 import { Hearing } from '../../core/elect/hearing.ts';
-import { electionCodec, healthCodec, UndecodableRecord } from '../../schemas/codec.ts';
+import { Verdicts } from '../../core/judge/verdicts.ts';
+import { electionCodec, healthCodec, UndecodableRecord, verdictCodec } from '../../schemas/codec.ts';
 import { topics } from '../../schemas/topics.ts';
 import type { Health } from '../../schemas/types.ts';
 import type { WatchdogConfig } from './config.ts';
@@ -32,6 +33,7 @@ export interface WatchdogParts {
 export class Watchdog {
   readonly hearing = new Hearing();
   readonly elections = new Elections();
+  readonly verdicts = new Verdicts();
   /** Elections that this watchdog wrote and read back, by reason. */
   readonly elected = new Map<Reason, number>();
   undecodable = 0;
@@ -42,6 +44,7 @@ export class Watchdog {
   #writer: LogWriter;
   #partitions = 0;
   #electionsRead = false;
+  #verdictsRead = false;
   /** Since when health is read without a break, up to its end. */
   #listeningSinceMs: number | null = null;
   #answeredMs = 0;
@@ -67,6 +70,7 @@ export class Watchdog {
     if (this.#stopping) reasons.push('stopping');
     else if (this.#problem) reasons.push(this.#problem);
     else if (!this.#electionsRead) reasons.push('reading the elections so far');
+    else if (!this.#verdictsRead) reasons.push('reading the verdicts so far');
     return { ready: reasons.length === 0, reasons };
   }
 
@@ -94,15 +98,18 @@ export class Watchdog {
     await this.#writer.close();
   }
 
-  /** Elections from their start; health from its end less a bit. */
+  /** Elections and verdicts from their start; health from its end less a bit. */
   async #place(reader: LogReader): Promise<void> {
     const { log } = this.#parts;
     this.#partitions = await log.partitionCount(topics.nars.name);
     const elections = await log.bounds(topics.elections.name, 0);
+    const verdicts = await log.bounds(topics.verdicts.name, 0);
     const health = await log.bounds(topics.health.name, 0);
+    reader.assign(topics.verdicts.name, 0, verdicts.startOffset);
     reader.assign(topics.elections.name, 0, elections.startOffset);
     reader.assign(topics.health.name, 0, Math.max(health.startOffset, health.endOffset - backlogRecords));
     this.#electionsRead = false;
+    this.#verdictsRead = false;
   }
 
   #stopListening(fault: LogFault): void {
@@ -120,6 +127,9 @@ export class Watchdog {
       if (part.topic === topics.elections.name) {
         this.#takeElections(part, nowMs);
         if (atEnd) this.#electionsRead = true;
+      } else if (part.topic === topics.verdicts.name) {
+        this.#takeVerdicts(part);
+        if (atEnd) this.#verdictsRead = true;
       } else {
         this.#takeHealth(part, nowMs);
         this.#answeredMs = nowMs;
@@ -139,6 +149,13 @@ export class Watchdog {
       if (election.watchdog !== this.#parts.settings.id || own?.proposal.epoch !== epoch) continue;
       this.elected.set(own.proposal.reason, (this.elected.get(own.proposal.reason) ?? 0) + 1);
       this.#parts.logger.warn({ partition, epoch, leader, previous, reason }, `elected: ${evidence}`);
+    }
+  }
+
+  #takeVerdicts(part: Fetched): void {
+    for (const { value } of part.records) {
+      const verdict = value && this.#decoded(() => verdictCodec.decode(value));
+      if (verdict) this.verdicts.apply(verdict);
     }
   }
 
@@ -163,7 +180,7 @@ export class Watchdog {
 
   #act(): void {
     const nowMs = this.#parts.clock.now();
-    if (this.#electionsRead && nowMs - this.#decidedMs >= decideIntervalMs) {
+    if (this.#electionsRead && this.#verdictsRead && nowMs - this.#decidedMs >= decideIntervalMs) {
       this.#decidedMs = nowMs;
       for (const proposal of this.#decide(nowMs)) void this.#elect(proposal);
     }
@@ -172,8 +189,8 @@ export class Watchdog {
 
   #decide(nowMs: number): Proposal[] {
     const { settings } = this.#parts;
-    const { hearing, elections } = this;
-    const heard = { partitions: this.#partitions, hearing, elections, listeningSinceMs: this.#listeningSinceMs };
+    const { hearing, elections, verdicts } = this;
+    const heard = { partitions: this.#partitions, hearing, elections, verdicts, listeningSinceMs: this.#listeningSinceMs };
     const options = { silentAfterMs: settings.silent_after, stalledAfterMs: settings.stalled_after, suspicionQuorum: settings.suspicion_quorum };
     return decide(heard, options, nowMs).filter(({ partition }) => {
       const written = this.#written.get(partition);

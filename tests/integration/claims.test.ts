@@ -60,6 +60,12 @@ describe('claims', () => {
       await stack.kill('aggregator-b');
       const { flows } = await send(20_000);
       await eventually(copy, (held) => (held?.unacknowledged_b_nars ?? 0) >= flows && held?.unacknowledged_a_nars === 0);
+      const during = JSON.parse((await stack.command('audit', '--json')).stdout);
+      const buffered = during.exporters.map((exporter: { buffered_flows: number }) => exporter.buffered_flows);
+      expect(buffered).toHaveLength(2);
+      expect(Math.min(...buffered)).toBeGreaterThan(flows / 3);
+      expect(during.totals.buffered_flows).toBe(buffered[0] + buffered[1] + during.totals.buffered_unnamed_flows);
+      expect(during.totals.buffered_unnamed_flows).toBe(0);
       await stack.startService('aggregator-b');
       await eventually(copy, (held) => held?.nars === 0, minute);
       const result = await audit();
@@ -145,16 +151,16 @@ describe('claims', () => {
     async () => {
       await start({ services: false });
       const restart = async (cut: 'kafka' | 'redis' | 'both') => {
-        if (cut !== 'redis') await stack.killKafka();
-        if (cut !== 'kafka') await stack.killRedis();
+        if (cut !== 'redis') await stack.kill('kafka');
+        if (cut !== 'kafka') await stack.kill('redis');
         await stack.startService('collector-1');
         const decoded = async () =>
           (await stack.metrics('collector-1').catch(() => new Map<string, number>())).get('flowledger_collector_decoded_flows_total');
         await eventually(decoded, (flows) => flows === 0);
         const { flows } = await send(3000, `--from 127.0.${cut.length}.1`);
         await eventually(decoded, (seen) => seen === flows);
-        if (cut !== 'redis') await stack.startKafka();
-        if (cut !== 'kafka') await stack.startRedis();
+        if (cut !== 'redis') await stack.startBackend('kafka');
+        if (cut !== 'kafka') await stack.startBackend('redis');
         await stack.ready('collector-1');
         await stack.stopService('collector-1');
         return flows;

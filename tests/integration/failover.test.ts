@@ -124,9 +124,9 @@ describe('under load, killing one thing after another', () => {
   test(
     'Redis, for five seconds',
     async () => {
-      await stack.killRedis();
+      await stack.kill('redis');
       await delay(5000);
-      await stack.startRedis();
+      await stack.startBackend('redis');
       await feedsOn(minute);
     },
     3 * minute,
@@ -135,9 +135,9 @@ describe('under load, killing one thing after another', () => {
   test(
     'the broker, for five seconds',
     async () => {
-      await stack.killKafka();
+      await stack.kill('kafka');
       await delay(5000);
-      await stack.startKafka();
+      await stack.startBackend('kafka');
       await Promise.all(stack.services.map((name) => stack.ready(name)));
       await feedsOn(minute);
     },

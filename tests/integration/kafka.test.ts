@@ -9,8 +9,20 @@ import { openKafka } from '../../adapters/kafka.ts';
 import { KafkaAdmin } from '../../adapters/kafka-admin.ts';
 import { type Fetched, type Log, LogFault } from '../../adapters/ports.ts';
 import { freePort, type LocalKafka, startKafka } from '../../infra/local-kafka.ts';
+import {
+  addOffsetsToTxnKey,
+  endTxnKey,
+  heartbeatKey,
+  joinGroupKey,
+  leaveGroupKey,
+  notLeaderError,
+  produceKey,
+  syncGroupKey,
+  txnOffsetCommitKey,
+  withProduceError,
+} from './kafka-frames.ts';
 import { quiet, readAll } from './reading.ts';
-import { endTxnKey, produceKey, ResponseProxy } from './response-proxy.ts';
+import { type Exchange, ResponseProxy, swallow } from './response-proxy.ts';
 
 const minute = 60_000;
 const text = (value: string) => ({ key: null, value: Buffer.from(value) });
@@ -118,21 +130,91 @@ describe('reading by position', () => {
   });
 });
 
+describe('cutting heads', () => {
+  test('what lies before an offset is gone, a head never comes back, and a cut beyond the end is a fault', async () => {
+    const topic = await newTopic(2);
+    const writer = log.writer();
+    for (const word of ['one', 'two', 'three']) await writer.append(topic, 1, [text(word)]);
+    await log.deleteRecords(topic, 1, 2);
+    expect(await log.bounds(topic, 1)).toEqual({ startOffset: 2, endOffset: 3 });
+    await log.deleteRecords(topic, 1, 1);
+    expect(await log.bounds(topic, 1)).toEqual({ startOffset: 2, endOffset: 3 });
+    expect(values(await readAll(log, topic, 1, 'raw'))).toEqual(['three']);
+    expect((await faultOf(log.deleteRecords(topic, 1, 4))).kind).toBe('out_of_range');
+    expect((await faultOf(log.deleteRecords('nowhere', 0, 1))).kind).toBe('missing');
+    expect(await log.bounds(topic, 1)).toEqual({ startOffset: 2, endOffset: 3 });
+    await writer.close();
+  });
+
+  test('an offset is found by the append time', async () => {
+    const topic = await newTopic();
+    const writer = log.writer();
+    await writer.append(topic, 0, [text('old')]);
+    await delay(20);
+    await writer.append(topic, 0, [text('new')]);
+    const [, last] = await readAll(log, topic, 0, 'raw');
+    const appendedMs = last?.appendedMs as number;
+    expect(await log.offsetAt(topic, 0, 0)).toBe(0);
+    expect(await log.offsetAt(topic, 0, appendedMs)).toBe(1);
+    expect(await log.offsetAt(topic, 0, appendedMs + 1)).toBe(2);
+    await writer.close();
+  });
+
+  test('the broker tells the size of its disk', async () => {
+    const [disk, ...others] = await log.disks();
+    expect(others).toEqual([]);
+    expect(disk?.logBytes).toBeGreaterThan(0);
+    expect(disk?.totalBytes).toBeGreaterThan(disk?.usableBytes as number);
+  });
+});
+
 describe('guards', () => {
   test('K1: after a send whose answer was lost, a batch of the same size is appended, not taken for a repeat', async () => {
     const topic = await newTopic();
     const writer = log.writer();
     await writer.append(topic, 0, [text('before')]);
-    const swallowed = proxy.swallowed;
-    proxy.swallow = produceKey;
+    const meddled = proxy.meddled;
+    proxy.meddle = swallow(produceKey);
     const fault = await faultOf(writer.append(topic, 0, [text('lost answer')]));
-    proxy.swallow = null;
+    proxy.meddle = null;
     expect(fault.kind).toBe('unknown');
-    expect(proxy.swallowed).toBeGreaterThan(swallowed);
+    expect(proxy.meddled).toBeGreaterThan(meddled);
     await writer.append(topic, 0, [text('after')]);
     const read = values(await readAll(log, topic, 0, 'raw'));
     expect(read.slice(0, 2)).toEqual(['before', 'lost answer']);
     expect(read.at(-1)).toBe('after');
+    await writer.close();
+  }, 60_000);
+
+  test('K2, K3: what the client sends again goes to the partition that was named, under the same numbers, one request at a time', async () => {
+    const topic = await newTopic(3);
+    const writer = log.writer();
+    const before = proxy.exchanges.length;
+    const refused = new Set<string>();
+    // Each batch is appended, and the client is told that it was not: it asks who leads now, and sends again by itself.
+    proxy.meddle = async (exchange, response) => {
+      const [part] = exchange.produced;
+      const name = `${part?.partition}/${part?.producerId}/${part?.baseSequence}`;
+      if (!part || refused.has(name)) return [response];
+      refused.add(name);
+      await delay(20);
+      return [withProduceError(exchange.apiVersion, response, notLeaderError)];
+    };
+    const words = Array.from({ length: 12 }, (_, i) => `${i}`);
+    const offsets = await Promise.all(words.map((word, i) => writer.append(topic, i % 2, [text(word)])));
+    proxy.meddle = null;
+    const sends = proxy.exchanges.slice(before).filter(({ apiKey }) => apiKey === produceKey);
+    expect(sends.map(({ produced }) => produced.length)).toEqual(sends.map(() => 1));
+    expect(refused.size).toBe(words.length);
+    expect(sends).toHaveLength(2 * words.length);
+    for (const partition of [0, 1]) {
+      const own = sends.filter(({ produced }) => produced[0]?.partition === partition);
+      expect(own.map(({ produced }) => produced[0]?.baseSequence)).toEqual([0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]);
+      expect(own.filter((one, i) => one.asked < (own[i - 1]?.answered ?? 0))).toEqual([]);
+      expect(values(await readAll(log, topic, partition, 'raw'))).toEqual(words.filter((_, i) => i % 2 === partition));
+    }
+    expect(offsets).toEqual(words.map((_, i) => Math.floor(i / 2)));
+    expect(await log.bounds(topic, 2)).toEqual({ startOffset: 0, endOffset: 0 });
     await writer.close();
   }, 60_000);
 
@@ -162,9 +244,9 @@ describe('guards', () => {
     const writer = log.transactionalWriter('k6');
     await writer.open();
     await writer.commit(topic, 0, [text('one')]);
-    proxy.swallow = endTxnKey;
+    proxy.meddle = swallow(endTxnKey);
     expect((await faultOf(writer.commit(topic, 0, [text('two')]))).kind).toBe('unknown');
-    proxy.swallow = null;
+    proxy.meddle = null;
     expect((await faultOf(writer.commit(topic, 0, [text('never')]))).kind).toBe('unknown');
     const next = log.transactionalWriter('k6');
     await next.open();
@@ -204,6 +286,23 @@ describe('guards', () => {
     await writer.close();
   }, 60_000);
 
+  test('K10: an error that the client does not know is a fault, and the next append comes from another producer', async () => {
+    const topic = await newTopic();
+    const writer = log.writer();
+    await writer.append(topic, 0, [text('before')]);
+    const before = proxy.exchanges.length;
+    const throttlingQuotaExceeded = 89;
+    proxy.meddle = (exchange, response) =>
+      exchange.apiKey === produceKey ? [withProduceError(exchange.apiVersion, response, throttlingQuotaExceeded)] : [response];
+    expect((await faultOf(writer.append(topic, 0, [text('unknown')]))).kind).toBe('unknown');
+    proxy.meddle = null;
+    await writer.append(topic, 0, [text('after')]);
+    const producers = proxy.exchanges.slice(before).flatMap(({ produced }) => produced.map(({ producerId }) => producerId));
+    expect(new Set(producers).size).toBe(2);
+    expect(values(await readAll(log, topic, 0, 'raw'))).toEqual(['before', 'unknown', 'after']);
+    await writer.close();
+  }, 60_000);
+
   test('K10: an idle connection costs next to no CPU', async () => {
     const reader = log.reader('raw');
     reader.assign(await newTopic(), 0, 0);
@@ -218,5 +317,14 @@ describe('guards', () => {
     globalThis.setTimeout = scheduled;
     expect(timers).toBeLessThan(10);
     await reader.close();
+  });
+
+  test('K7, K9: in all of the above nothing was asked as the member of a group, and no offset was put into a transaction', async () => {
+    const topic = await newTopic();
+    await log.commitOffset('group', topic, 0, 1);
+    const asked = new Set(proxy.exchanges.map(({ apiKey }: Exchange) => apiKey));
+    expect([...asked]).toEqual(expect.arrayContaining([produceKey, endTxnKey]));
+    const asMember = [joinGroupKey, syncGroupKey, heartbeatKey, leaveGroupKey, addOffsetsToTxnKey, txnOffsetCommitKey];
+    expect(asMember.filter((apiKey) => asked.has(apiKey))).toEqual([]);
   });
 });

@@ -2,15 +2,19 @@
 import { systemClock } from '../../adapters/clock.ts';
 import { openKafka } from '../../adapters/kafka.ts';
 import type { Log, Logger, LogRecord } from '../../adapters/ports.ts';
-import { electionCodec, healthCodec, outputBlockCodec, outputCodec } from '../../schemas/codec.ts';
+import { electionCodec, healthCodec, outputBlockCodec, outputCodec, verdictCodec } from '../../schemas/codec.ts';
 import { outputTopic, type Replica } from '../../schemas/topics.ts';
-import type { Election, Health, Output } from '../../schemas/types.ts';
+import type { Election, Health, Output, Verdict } from '../../schemas/types.ts';
 
 export const quiet: Logger = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
 
-export function openLog(broker: string): Log {
-  const [host = '', port] = broker.split(':');
-  const config = { brokers: [{ host, port: Number(port) }], client_id: 'test', topic_prefix: '', request_timeout: 5000 };
+/** @param brokers HOST:PORT, comma separated */
+export function openLog(brokers: string): Log {
+  const addresses = brokers.split(',').map((broker) => {
+    const [host = '', port] = broker.split(':');
+    return { host, port: Number(port) };
+  });
+  const config = { brokers: addresses, client_id: 'test', topic_prefix: '', request_timeout: 5000 };
   return openKafka(config, quiet, systemClock);
 }
 
@@ -51,6 +55,12 @@ export const chainsOf = (outputs: readonly Output[]) => outputs.map(({ n, chain 
 export async function readElections(log: Log, partition: number): Promise<Election[]> {
   const records = await readAll(log, 'elections', 0, 'raw');
   return records.flatMap(({ value }) => (value ? [electionCodec.decode(value)] : [])).filter((election) => election.partition === partition);
+}
+
+/** All verdicts in log order, as far as compaction left them. */
+export async function readVerdicts(log: Log): Promise<Verdict[]> {
+  const records = await readAll(log, 'verdicts', 0, 'raw');
+  return records.flatMap(({ value }) => (value ? [verdictCodec.decode(value)] : []));
 }
 
 /** Each service's newest health record. */

@@ -1,16 +1,30 @@
-/** Stands between client and broker (it owns the advertised listener) and swallows responses of chosen requests, as networks do. */
+/** Stands between client and broker (it owns the advertised listener); swallows, delays, repeats or changes responses, as networks and brokers do. */
 import { createConnection, createServer, type Server, type Socket } from 'node:net';
+import { Frames, type Produced, produceKey, readProduced } from './kafka-frames.ts';
 
-export const produceKey = 0;
-export const endTxnKey = 26;
+/** A request that came by. */
+export interface Exchange {
+  readonly apiKey: number;
+  readonly apiVersion: number;
+  /** Of a Produce request. */
+  readonly produced: readonly Produced[];
+  /** Numbers of all events at the proxy: when the request came by, and when its response went on to the client; 0: it has not. */
+  readonly asked: number;
+  answered: number;
+}
+
+/** What reaches the client in place of a response: nothing, the same, another, or the same twice; later, where a promise says so. */
+export type Meddling = (exchange: Exchange, response: Buffer) => readonly Buffer[] | Promise<readonly Buffer[]>;
 
 export class ResponseProxy {
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
+  readonly exchanges: Exchange[] = [];
   #brokerPort = 0;
-  #swallowed = 0;
-  /** Responses to requests of this API key never reach the client. */
-  swallow: number | null = null;
+  #events = 0;
+  /** How many responses did not go on as they came: a fault that did not happen proves nothing. */
+  meddled = 0;
+  meddle: Meddling | null = null;
 
   private constructor() {
     this.#server = createServer((client) => this.#relay(client));
@@ -26,11 +40,6 @@ export class ResponseProxy {
     return (this.#server.address() as { port: number }).port;
   }
 
-  /** How many responses were swallowed: a fault that did not happen proves nothing. */
-  get swallowed(): number {
-    return this.#swallowed;
-  }
-
   relayTo(brokerPort: number): void {
     this.#brokerPort = brokerPort;
   }
@@ -42,7 +51,7 @@ export class ResponseProxy {
 
   #relay(client: Socket): void {
     const broker = createConnection(this.#brokerPort, '127.0.0.1');
-    const keys = new Map<number, number>();
+    const exchanges = new Map<number, Exchange>();
     const requests = new Frames();
     const responses = new Frames();
     for (const [socket, other] of [
@@ -57,30 +66,49 @@ export class ResponseProxy {
       });
     }
     client.on('data', (chunk: Buffer) => {
-      for (const frame of requests.take(chunk)) keys.set(frame.readInt32BE(8), frame.readInt16BE(4));
+      for (const frame of requests.take(chunk)) exchanges.set(frame.readInt32BE(8), this.#note(frame));
       broker.write(chunk);
     });
     broker.on('data', (chunk: Buffer) => {
       for (const frame of responses.take(chunk)) {
-        if (this.swallow !== null && keys.get(frame.readInt32BE(4)) === this.swallow) this.#swallowed++;
-        else client.write(frame);
+        const exchange = exchanges.get(frame.readInt32BE(4));
+        exchanges.delete(frame.readInt32BE(4));
+        if (exchange && this.meddle) this.#meddleWith(client, exchange, frame, this.meddle);
+        else this.#answer(client, exchange, [frame]);
       }
     });
   }
+
+  #note(frame: Buffer): Exchange {
+    const apiKey = frame.readInt16BE(4);
+    const produced = apiKey === produceKey ? readProduced(frame) : [];
+    const exchange = { apiKey, apiVersion: frame.readInt16BE(6), produced, asked: ++this.#events, answered: 0 };
+    this.exchanges.push(exchange);
+    return exchange;
+  }
+
+  #meddleWith(client: Socket, exchange: Exchange, frame: Buffer, meddle: Meddling): void {
+    const result = meddle(exchange, frame);
+    const isSame = (frames: readonly Buffer[]) => frames.length === 1 && frames[0] === frame;
+    if (result instanceof Promise) {
+      this.meddled++;
+      result.then(
+        (frames) => this.#answer(client, exchange, frames),
+        () => client.destroy(),
+      );
+      return;
+    }
+    if (!isSame(result)) this.meddled++;
+    this.#answer(client, exchange, result);
+  }
+
+  #answer(client: Socket, exchange: Exchange | undefined, frames: readonly Buffer[]): void {
+    if (exchange && frames.length > 0) exchange.answered = ++this.#events;
+    for (const frame of frames) if (client.writable) client.write(frame);
+  }
 }
 
-/** Kafka's frames: a length of four octets, then as many. */
-class Frames {
-  #rest: Buffer = Buffer.alloc(0);
-
-  take(chunk: Buffer): Buffer[] {
-    this.#rest = Buffer.concat([this.#rest, chunk]);
-    const frames: Buffer[] = [];
-    while (this.#rest.length >= 4 && this.#rest.length >= 4 + this.#rest.readInt32BE(0)) {
-      const end = 4 + this.#rest.readInt32BE(0);
-      frames.push(this.#rest.subarray(0, end));
-      this.#rest = this.#rest.subarray(end);
-    }
-    return frames;
-  }
+/** Responses to requests of this API key never reach the client. */
+export function swallow(apiKey: number): Meddling {
+  return (exchange, response) => (exchange.apiKey === apiKey ? [] : [response]);
 }

@@ -374,7 +374,7 @@ describe('a log that is not the one that was folded', () => {
     broker.append(broker.partition('aggregates.a', 0), [{ key: Buffer.from('0'), value: outputBlockCodec.encode(foreign) }], null);
     await traffic(3_000, [0, 1]);
     await pass(500);
-    expect(lastHealth('a').partitions.map(({ state }) => state)).toEqual(['stopped', 'running']);
+    expect(lastHealth('a').partitions.map(({ state }) => state)).toEqual(['disputed', 'running']);
     expect(lastHealth('a').reasons[0]).toContain('two folds of one log differ');
   });
 });

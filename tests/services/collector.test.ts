@@ -321,6 +321,27 @@ describe('store and forward', () => {
     expect(world.collector.stats().figures.nars).toBe(0);
   });
 
+  test('its health names the exporters whose flows it keeps, also those that an earlier process left in the store', async () => {
+    const world = new World(20);
+    world.replicas.b.isAway = true;
+    await world.traffic(3_000);
+    const held = () => world.health().at(-1)?.copy;
+    const ofExporter = (nars: number | undefined) => [
+      { sampler_address: world.exporter.address, observation_domain_id: 0, protocol: 'netflow_v5', nars },
+    ];
+    expect(held()?.nars).toBeGreaterThan(1_000);
+    expect(held()?.exporters).toEqual(ofExporter(held()?.nars));
+    world.process.kill();
+    world.start();
+    await world.run(5_000);
+    const kept = world.exporter.sent.length - world.account('a').lostOnWire;
+    expect(held()?.nars).toBeGreaterThan(kept - 200);
+    expect(held()?.exporters).toEqual(ofExporter(held()?.nars));
+    await world.settle();
+    expectBalanced(world);
+    expect(held()?.exporters).toEqual([]);
+  });
+
   test('with the gate on aggregators nothing is sent before one is heard', async () => {
     const world = new World(12, { transfer_gate: 'aggregator' });
     await world.traffic(3_000);

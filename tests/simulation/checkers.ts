@@ -2,13 +2,14 @@
 import { createHash } from 'node:crypto';
 import type { LedgerEntry } from '../../adapters/ledger.ts';
 import type { LogRecord } from '../../adapters/ports.ts';
-import { ackCodec, encodeForChain, outputBlockCodec, outputCodec } from '../../schemas/codec.ts';
+import { ackCodec, encodeForChain, outputBlockCodec, outputCodec, snapshotChunkCodec } from '../../schemas/codec.ts';
 import { type Replica, replicas } from '../../schemas/topics.ts';
 import type { Ack, Election, Output, WindowClose } from '../../schemas/types.ts';
 import { flowIdsOf, PartitionAuditor } from './auditor.ts';
 import { Folded } from './folded.ts';
 import type { ModelStoreServer } from './model-store.ts';
 import type { Promised } from './promises.ts';
+import { Wrongness } from './wrongness.ts';
 
 /** One replica's outputs of one partition, as a reader of its topic sees them. */
 export class OutputView {
@@ -24,6 +25,7 @@ export class OutputView {
 export interface Reference {
   take(record: LogRecord): void;
   readonly outputs: readonly Buffer[];
+  readonly watermarkMs: number | null;
   /** The last n of the fold of all records before this offset. */
   nAt(offset: number): number;
 }
@@ -47,6 +49,8 @@ export interface PartitionHistory {
   /** The last election that counts. */
   elected: Pick<Election, 'epoch' | 'leader' | 'previous'>;
   bookedN: number;
+  /** What was changed in the memory of a replica. */
+  readonly wrongness: Wrongness;
 }
 
 export function newHistory(reference: Reference): PartitionHistory {
@@ -54,7 +58,8 @@ export function newHistory(reference: Reference): PartitionHistory {
   const acknowledged = { a: new Map(), b: new Map() };
   const held = { auditor: new PartitionAuditor(), reference, folded: new Folded(), heldN: 0 };
   const reached = { watermarkMs: Number.NEGATIVE_INFINITY, appendedMs: 0, elected: { epoch: 0, leader: '', previous: '' }, bookedN: 0 };
-  return { ...held, ...reached, promised: 'all', views, acknowledged, emitted: [], balance: new BalanceSums() };
+  const wrongness = new Wrongness();
+  return { ...held, ...reached, promised: 'all', views, acknowledged, emitted: [], balance: new BalanceSums(), wrongness };
 }
 
 /** I8, I9. What the log gives is what an accounting that shares no code with the fold makes of it, output by output. */
@@ -90,9 +95,24 @@ export function acknowledgesTruly(history: PartitionHistory, ack: Ack): string |
       return `${ack.replica} acknowledges ${stream}, the log says ${expected.get(incarnation)}`;
     }
   }
+  // It has read back what it has written, right or wrong.
+  if (history.wrongness.isWrong(ack.replica as Replica)) return null;
   const written = history.views[ack.replica as Replica].writtenN;
   const due = history.reference.nAt(ack.folded_offset);
   return written < due ? `${ack.replica} acknowledges offset ${ack.folded_offset} with outputs up to ${written}, ${due} are due` : null;
+}
+
+/** I3, F7. A snapshot comes after the outputs that it stands behind. */
+export function snapshotsFollowOutputs(history: PartitionHistory, replica: Replica, record: LogRecord): string | null {
+  if (!record.value || history.promised === 'one history' || history.wrongness.isWrong(replica)) return null;
+  const { offset, n } = snapshotChunkCodec.decode(record.value);
+  const { writtenN } = history.views[replica];
+  return n > writtenN ? `${replica} writes the snapshot at offset ${offset}, n ${n}, with outputs up to ${writtenN}` : null;
+}
+
+/** I1, F4. Lag alone never causes a batch to be sent again. */
+export function repeatsNothing({ auditor }: PartitionHistory): string | null {
+  return auditor.duplicates > 0 ? 'a batch is sent again, and nothing has happened that it could be missing for' : null;
 }
 
 /** I2. Nothing leaves a local copy that both have not acknowledged; what leaves it is in the log, or its loss is. */
@@ -106,13 +126,17 @@ export function trimsOnlyAcknowledged(history: PartitionHistory, incarnation: st
   return missing.length > 0 ? `${incarnation} ${sequence} is trimmed, and ${missing.length} of its flows are not in the log` : null;
 }
 
-/** I5. Outputs of one n are the same bytes whoever writes them, however often, and are those of the reference fold. */
+/** I5. Outputs of one n are the same bytes whoever writes them, however often, and those of the reference fold; but for a replica that is wrong. */
 export function outputsAgree(history: PartitionHistory, replica: Replica, record: LogRecord): string | null {
   const block = outputBlockCodec.decode(record.value!);
   const view = history.views[replica];
   for (const output of block.outputs) {
     const bytes = outputCodec.encode(output);
     const expected = history.reference.outputs[output.n - 1];
+    if (!expected?.equals(bytes) && history.wrongness.isWrong(replica)) {
+      history.wrongness.outputs++;
+      continue;
+    }
     if (history.promised !== 'one history' && !expected?.equals(bytes))
       return `${replica} writes output ${output.n}, which is not that of the fold: ${expected ? difference(output, expected) : 'none'}`;
     if (output.n > view.outputs.length) view.ahead.set(output.n, bytes);
@@ -147,6 +171,13 @@ export function aggregatesAreACopy(history: PartitionHistory, record: LogRecord)
   return null;
 }
 
+/** I17. What only a replica wrote that is wrong is not in aggregates: the feeds of such a history wait for both. */
+export function isOfNoWrongReplica(history: PartitionHistory, record: LogRecord): string | null {
+  if (history.wrongness.outputs === 0) return null;
+  const { n } = outputCodec.decode(record.value!);
+  return history.reference.outputs[n - 1]?.equals(record.value!) ? null : `aggregates ${n} is what a wrong replica gave`;
+}
+
 /** I7. At every WindowClose of aggregates what was decoded is what was given out, lost, rejected, or is open; and it is what is in the log. */
 export function addsUp(history: PartitionHistory, record: LogRecord): string | null {
   const output = outputCodec.decode(record.value!);
@@ -161,6 +192,7 @@ export function watermarkRises(history: PartitionHistory, record: LogRecord): st
   if (watermarkMs === null) return null;
   history.watermarkMs = Math.max(before, watermarkMs);
   if (watermarkMs < before) return `the watermark goes back from ${before} to ${watermarkMs}`;
+  if (history.reference.watermarkMs !== watermarkMs) return `the watermark of the fold is ${history.reference.watermarkMs}, ${watermarkMs} is due`;
   return watermarkMs > history.appendedMs ? `the watermark ${watermarkMs} is ahead of the log, which is at ${history.appendedMs}` : null;
 }
 

@@ -1,5 +1,6 @@
 /** What a process gets of the model broker: the ports, with a client between them that gives up, retries and misreports as real ones do. */
 import {
+  type BrokerDisk,
   type Fetched,
   type Log,
   type LogBounds,
@@ -50,6 +51,31 @@ export class ModelLog implements Log {
       const { startOffset, endOffset } = this.#broker.partition(topic, partition);
       return { startOffset, endOffset };
     });
+  }
+
+  offsetAt(topic: string, partition: number, atMs: number): Promise<number> {
+    return this.#ask(() => {
+      const { entries, startOffset, endOffset } = this.#broker.partition(topic, partition);
+      const found = entries.findIndex(({ record }, offset) => offset >= startOffset && record.appendedMs >= atMs);
+      return found < 0 ? endOffset : found;
+    });
+  }
+
+  /** Its answer may be lost, before or after the head was cut. */
+  deleteRecords(topic: string, partition: number, beforeOffset: number): Promise<void> {
+    const broker = this.#broker;
+    return request(broker, this.#process, () => {
+      if (broker.strikes('unavailable')) throw new LogFault('unavailable', 'the broker is busy');
+      const log = broker.partition(topic, partition);
+      if (broker.strikes('unknownLost')) throw new LogFault('unavailable', 'no answer in time');
+      if (beforeOffset > log.endOffset) throw new LogFault('out_of_range', `${topic}/${partition} ends at ${log.endOffset}`, { at: log });
+      broker.deleteRecords(topic, partition, beforeOffset);
+      if (broker.strikes('unknownAppended')) throw new LogFault('unavailable', 'no answer in time');
+    });
+  }
+
+  disks(): Promise<BrokerDisk[]> {
+    return this.#ask(() => [{ broker: '0', path: '/', logBytes: 0, totalBytes: null, usableBytes: null }]);
   }
 
   commitOffset(group: string, topic: string, partition: number, offset: number): Promise<void> {

@@ -161,11 +161,15 @@ export class ModelBroker {
   readonly counts: Record<string, number> = {};
   /** Called for each record that enters the log, markers included. */
   onAppend: (topic: string, partition: number, record: LogRecord) => void = () => undefined;
+  /** Called when a head was cut. */
+  onCut: (topic: string, partition: number, from: number) => void = () => undefined;
   readonly #topics = new Map<string, { id: string; partitions: PartitionLog[] }>();
   readonly #producers = new Map<string, Producer>();
   readonly #groupOffsets = new Map<string, number>();
   readonly #cutOff = new Map<ProcessHandle, number>();
   #nextProducer = 1000;
+  /** How often a transactional producer was opened. */
+  opened = 0;
   #awayUntil = Number.NEGATIVE_INFINITY;
 
   /** With the topics of schemas/topics.ts. */
@@ -220,7 +224,9 @@ export class ModelBroker {
 
   deleteRecords(topic: string, partition: number, before: number): void {
     const log = this.partition(topic, partition);
-    log.startOffset = Math.max(log.startOffset, Math.min(before, log.endOffset));
+    const from = log.startOffset;
+    log.startOffset = Math.max(from, Math.min(before, log.endOffset));
+    if (log.startOffset > from) this.onCut(topic, partition, from);
     this.#wake(log);
   }
 
@@ -297,6 +303,7 @@ export class ModelBroker {
 
   /** InitProducerId: ends what the older epoch had under way, and fences it. */
   openProducer(transactionalId: string): { producer: Producer; epoch: number } {
+    this.opened++;
     let producer = this.#producers.get(transactionalId);
     const current = producer?.current;
     if (current) this.endTransaction(current, current.state === 'decided' ? 'commit' : 'abort');

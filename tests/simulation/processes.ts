@@ -3,7 +3,7 @@ import { type ModelClock, ProcessHandle } from './model-clock.ts';
 
 /** One part of flowledger, as often as it runs. */
 export interface Role {
-  readonly kind: 'collector' | 'aggregator' | 'watchdog' | 'feed' | 'accounting';
+  readonly kind: 'collector' | 'aggregator' | 'watchdog' | 'feed' | 'judge' | 'accounting';
   readonly name: string;
   /** Starts the real loop over model adapters; settles when it ends. */
   readonly start: (process: ProcessHandle, signal: AbortSignal) => Promise<void>;

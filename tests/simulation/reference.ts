@@ -29,6 +29,10 @@ export class ReferenceFold implements Reference {
     this.#nAfter.push(this.#fold.n);
   }
 
+  get watermarkMs(): number | null {
+    return this.#fold.watermarkMs;
+  }
+
   nAt(offset: number): number {
     return this.#nAfter[offset - 1] ?? 0;
   }

@@ -23,6 +23,7 @@ export interface Parts {
   readonly exporters: number;
   readonly watchdogs: number;
   readonly feeds: number;
+  readonly judges: number;
 }
 
 export interface Scenario {
@@ -39,7 +40,8 @@ export interface Scenario {
 /** Most histories are short and dense, so that many can be told; some are long, for what takes its time. */
 const longShare = 0.02;
 
-export function drawScenario(seed: number, faultyMs?: number): Scenario {
+/** only: of the faults, these alone. */
+export function drawScenario(seed: number, faultyMs?: number, only?: readonly string[]): Scenario {
   const chance = new Chance(seed).fork();
   const isLong = chance.happens(longShare);
   const collectors = chance.integer(1, 2);
@@ -49,16 +51,18 @@ export function drawScenario(seed: number, faultyMs?: number): Scenario {
     exporters: chance.integer(collectors, 3),
     watchdogs: chance.happens(0.3) ? 2 : 1,
     feeds: chance.happens(0.3) ? 2 : 1,
+    judges: chance.happens(0.3) ? 2 : 1,
   };
   const drawnMs = isLong ? chance.integer(45_000, 120_000) : chance.integer(8_000, 20_000);
   const span = { faultyMs: faultyMs ?? drawnMs, quietMs: isLong ? 45_000 : chance.integer(2_000, 6_000) };
-  return { seed, parts, ...span, strikes: drawStrikes(parts, span.faultyMs, isLong, chance) };
+  return { seed, parts, ...span, strikes: drawStrikes(parts, span.faultyMs, isLong, chance, only) };
 }
 
 /** Every part that can be killed, by name. */
-export function partNames({ collectors, watchdogs, feeds }: Parts): string[] {
+export function partNames({ collectors, watchdogs, feeds, judges }: Parts): string[] {
   const numbered = (name: string, count: number) => Array.from({ length: count }, (_, index) => `${name}-${index + 1}`);
-  return [...collectorNames(collectors), 'a', 'b', ...numbered('watchdog', watchdogs), ...numbered('feed', feeds), 'accounting'];
+  const several = [...numbered('watchdog', watchdogs), ...numbered('feed', feeds), ...numbered('judge', judges)];
+  return [...collectorNames(collectors), 'a', 'b', ...several, 'accounting'];
 }
 
 /** A strike that names a part that is not there is left out. */

@@ -6,7 +6,7 @@ import type { World } from './world.ts';
 
 export function settled(world: World): string[] {
   // What is cheap to ask, and settles last, comes first.
-  for (const ask of [storesAreEmpty, everyWindowIsClosed, nobodyLags, everyFlowHasCome, ledgerAgrees]) {
+  for (const ask of [storesAreEmpty, everyWindowIsClosed, nobodyLags, nobodyIsInQuarantine, everyFlowHasCome, ledgerAgrees]) {
     const missing = ask(world);
     if (missing.length > 0) return missing;
   }
@@ -53,6 +53,14 @@ export function noMoreThanSent(world: World): string | null {
   return `${billed.flows} flows and ${billed.bytes} bytes are emitted, ${sent.length} and ${bytes} were sent`;
 }
 
+/** Of one partition, since nothing goes wrong any more: a start, some restarts, a few take-overs. */
+const openingsMax = 24;
+
+/** F8. Feeds do not fence one another for ever. */
+export function feedsAgree(opened: number, partitions: number): string | null {
+  return opened > openingsMax * partitions ? `feeds have opened ${opened} producers for ${partitions} partitions since nothing goes wrong` : null;
+}
+
 /** Flows from the first one accepted on: what an exporter sent before it was ever heard is nobody's to know. */
 function heardOf(world: World, { sent }: ModelExporter): number {
   const unheard = sent.findIndex(({ id }) => world.histories.some(({ auditor }) => auditor.flows.has(id)));
@@ -87,6 +95,12 @@ function nobodyLags(world: World): string[] {
     if (history.emitted.length < due) missing.push(`partition ${partition}: aggregates stands at ${history.emitted.length}, ${due} are due`);
     return missing;
   });
+}
+
+function nobodyIsInQuarantine(world: World): string[] {
+  return world.histories.flatMap(({ wrongness }) =>
+    wrongness.quarantined.map(({ partition, replica, evidence }) => `partition ${partition}: ${replica} is still in quarantine: ${evidence}`),
+  );
 }
 
 function ledgerAgrees(world: World): string[] {

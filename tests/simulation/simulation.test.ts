@@ -23,8 +23,9 @@ describe('simulation', () => {
   test('every invariant has a checker that looks at it', async () => {
     const page = readFileSync(new URL('../../docs/INVARIANTS.md', import.meta.url), 'utf8');
     const numbered = [...page.matchAll(/^\|\s*(I\d+)\s*\|/gm)].map(([, id]) => id as string);
-    const { checked } = await new World({ seed: 7, faultyMs }).run();
-    expect(Object.keys(checked).sort()).toEqual([...numbered].sort());
+    const looked = new Set<string>();
+    for (let seed = 1; seed <= 12; seed++) for (const id of Object.keys((await new World({ seed }).run()).checked)) looked.add(id);
+    expect([...looked].sort()).toEqual([...numbered].sort());
   }, 60_000);
 
   test('what failed once is good', async () => {
@@ -34,7 +35,7 @@ describe('simulation', () => {
   }, 600_000);
 
   test('a scenario that fails is shrunk to the faults that matter', async () => {
-    const scenario = drawScenario(3);
+    const scenario = drawScenario(3, undefined, ['kill', 'stall']);
     const killsTwice = ({ strikes }: Scenario) => strikes.filter(({ fault }) => fault === 'kill').length > 1;
     expect(killsTwice(scenario)).toBe(true);
     const shrunk = await shrink(scenario, async (one) => killsTwice(one));

@@ -3,9 +3,11 @@ import { createHash } from 'node:crypto';
 import type { Ledger } from '../../adapters/ledger.ts';
 import { openLedger } from '../../adapters/ledger-sqlite.ts';
 import type { LogRecord } from '../../adapters/ports.ts';
-import { electionCodec, narBatchCodec } from '../../schemas/codec.ts';
+import { electionCodec, narBatchCodec, verdictCodec } from '../../schemas/codec.ts';
 import { adminCollector, outputTopic, type Replica, replicas, topics } from '../../schemas/topics.ts';
 import type { FoldConfig } from '../../schemas/types.ts';
+import type { Aggregator } from '../../services/aggregator/aggregator.ts';
+import { flip } from '../flip.ts';
 import { PartitionAuditor } from './auditor.ts';
 import {
   acceptedOnce,
@@ -17,16 +19,20 @@ import {
   decodeAck,
   electsInOrder,
   foldsTruly,
+  isOfNoWrongReplica,
   newHistory,
   OutputView,
   outputsAgree,
   outputsAreContiguous,
   type PartitionHistory,
+  repeatsNothing,
+  snapshotsFollowOutputs,
   staysBounded,
   trimsOnlyAcknowledged,
   watermarkRises,
 } from './checkers.ts';
-import { collectorName, endFaults, strike } from './faults.ts';
+import { cutsOnlyAgreed, outputsAreCutBehind, snapshotCoversTheCut } from './cut-checkers.ts';
+import { collectorName, endFaults, neverRepeats, strike } from './faults.ts';
 import { Folded } from './folded.ts';
 import { type Chance, ModelClock, type ProcessHandle } from './model-clock.ts';
 import { type Datagram, ModelExporter, simulatedAccounts } from './model-exporter.ts';
@@ -35,9 +41,10 @@ import { ModelStoreServer } from './model-store.ts';
 import { Supervised } from './processes.ts';
 import { alarms } from './promises.ts';
 import { ReferenceFold } from './reference.ts';
-import { accountingRole, aggregatorRole, collectorRole, feedRole, watchdogRole } from './roles.ts';
+import { accountingRole, aggregatorRole, collectorRole, feedRole, judgeRole, watchdogRole } from './roles.ts';
 import { drawScenario, isPossible, type Scenario } from './scenario.ts';
-import { everyFlowIsKnown, noMoreThanSent, settled } from './settled.ts';
+import { everyFlowIsKnown, feedsAgree, noMoreThanSent, settled } from './settled.ts';
+import { judgesTruly } from './wrongness.ts';
 
 export interface WorldOptions {
   readonly seed: number;
@@ -90,6 +97,12 @@ export class World {
   readonly checked: Record<string, number> = {};
   foldConfig: FoldConfig;
   #administered = 0;
+  /** Records of nars that are younger are not cut: the least that any judge is told. */
+  /** By partition: what both held before the snapshots of one were lost; a cut that was under way may still rest on it. */
+  readonly agreedOnce: number[] = [];
+  historyMs = Number.POSITIVE_INFINITY;
+  /** By so much clocks may be wrong about the age of a record. */
+  jumpedMs = 0;
   wire = { lost: 0, repeated: 0, delayed: 0 };
   /** How well it must be known what was lost: see settled.ts. */
   knowledge: 'exact' | 'bound' | 'none' = 'exact';
@@ -98,6 +111,12 @@ export class World {
   readonly #unheard = new Set<ModelExporter>();
   /** Where each collector's current process takes datagrams; null while there is none. */
   readonly ingest: (((datagram: Datagram) => void) | null)[] = [];
+  /** The current process of each replica. */
+  readonly aggregators: Partial<Record<Replica, { readonly aggregator: Aggregator; readonly process: ProcessHandle }>> = {};
+  /** Memory is changed in this history: the feeds wait until both replicas have an output, however long that takes. */
+  readonly hasFlips: boolean;
+  /** Nothing happens after which a batch may be sent again. */
+  readonly #repeatsNothing: boolean;
   readonly #options: WorldOptions;
   readonly #scenario: Scenario;
   readonly #digest = createHash('sha256');
@@ -106,19 +125,23 @@ export class World {
   constructor(options: WorldOptions) {
     this.#options = options;
     this.#scenario = options.scenario ?? drawScenario(options.seed, options.faultyMs);
+    this.hasFlips = this.#scenario.strikes.some(({ fault }) => fault === 'flip');
+    this.#repeatsNothing = this.#scenario.strikes.every((one) => neverRepeats(one));
     this.clock = new ModelClock(this.#scenario.seed);
     this.chance = this.clock.chance.fork();
-    const { partitions, collectors, watchdogs, feeds } = this.#scenario.parts;
+    const { partitions, collectors, watchdogs, feeds, judges } = this.#scenario.parts;
     this.broker = new ModelBroker(this.clock, partitions);
     this.foldConfig = foldConfigOf(partitions, this.chance);
     this.histories = Array.from({ length: partitions }, (_, partition) => newHistory(new ReferenceFold(partition)));
     this.#committed = this.histories.map(() => 0);
     this.broker.onAppend = (topic, partition, record) => this.#onAppend(topic, partition, record);
+    this.broker.onCut = (topic, partition, from) => this.#onCut(topic, partition, from);
     this.clock.afterEvent = () => this.#readAggregates();
     this.#addCollectors(collectors);
     for (const replica of replicas) this.#add(aggregatorRole(this, replica));
     for (let index = 1; index <= watchdogs; index++) this.#add(watchdogRole(this, index));
     for (let index = 1; index <= feeds; index++) this.#add(feedRole(this, index));
+    for (let index = 1; index <= judges; index++) this.#add(judgeRole(this, index));
     this.#add(accountingRole(this));
     options.prepare?.(this);
   }
@@ -133,10 +156,11 @@ export class World {
     const failed = () => this.violations.length > 0;
     await this.clock.runUntil(failed, start + faultyMs);
     endFaults(this, this.chance);
+    const { opened } = this.broker;
     await this.clock.runUntil(failed, this.clock.now() + quietMs);
     this.#isEnding = true;
     await this.#settle();
-    this.#lookBack();
+    this.#lookBack(this.broker.opened - opened);
     for (const supervised of this.supervised) supervised.end();
     this.ledger.close();
     return this.#outcome(start);
@@ -158,11 +182,11 @@ export class World {
   }
 
   /** What holds when all has settled, or has stopped and said so. */
-  #lookBack(): void {
+  #lookBack(opened: number): void {
     if (this.violations.length > 0) return;
+    this.#check('I14', feedsAgree(opened, this.histories.length));
     this.#check('I1', noMoreThanSent(this));
     this.#check('I12', everyFlowIsKnown(this));
-    this.#check('I14', null);
   }
 
   #outcome(start: number): Outcome {
@@ -194,6 +218,9 @@ export class World {
       'repeated batches': sum(({ auditor }) => auditor.duplicates),
       'batches over a gap': sum(({ auditor }) => auditor.gaps),
       outputs: sum(({ emitted }) => emitted.length),
+      'outputs that were wrong': sum(({ wrongness }) => wrongness.outputs),
+      quarantines: sum(({ wrongness }) => wrongness.quarantines),
+      repairs: sum(({ wrongness }) => wrongness.repairs),
       'late flows': sum(({ balance }) => balance.lateFlows),
       elections: this.broker.partition(topics.elections.name, 0).endOffset,
       'histories known to the flow': this.knowledge === 'exact' && sum(({ balance }) => balance.doubts) === 0 ? 1 : 0,
@@ -230,6 +257,21 @@ export class World {
     return this.stores[collector]!;
   }
 
+  /** With the next batch that the replica's current process folds while a window is open. */
+  flip(replica: Replica, partition: number): void {
+    const { aggregator, process } = this.aggregators[replica] ?? {};
+    const fold = aggregator?.partitions[partition]?.running?.fold;
+    if (!aggregator || !process || !fold) return;
+    // What goes wrong again during a repair is found by the next comparison only: then the repair was none, although it said so.
+    if (this.histories[partition]?.wrongness.verdicts.get(replica)?.state === 'quarantined') return;
+    const isAtWork = () => process.state !== 'killed' && aggregator.partitions[partition]?.running?.fold === fold;
+    flip(fold, () => {
+      this.note(`${process.name} is flipped in partition ${partition}`);
+      this.count('flipped');
+      this.histories[partition]?.wrongness.flip({ replica, isAtWork }, () => this.clock.now());
+    });
+  }
+
   /** The partition may stop for good, if it says so. */
   mayStop(partition: number): void {
     const history = this.histories[partition]!;
@@ -244,6 +286,7 @@ export class World {
     history.reference = new ReferenceFold(partition);
     history.folded = new Folded();
     history.heldN = 0;
+    history.watermarkMs = Number.NEGATIVE_INFINITY;
     for (const { record } of this.broker.partition(topics.nars.name, partition).entries) acceptedOnce(history, record);
   }
 
@@ -358,6 +401,7 @@ export class World {
     if (topic === topics.nars.name) {
       const history = this.histories[partition]!;
       this.#check('I1', acceptedOnce(history, record));
+      if (this.#repeatsNothing) this.#check('I1', repeatsNothing(history));
       this.#check('I8', watermarkRises(history, record));
       this.#check('I9', foldsTruly(history));
     } else if (topic === topics.acks.name) {
@@ -366,10 +410,32 @@ export class World {
     } else if (topic === topics.elections.name) {
       const election = electionCodec.decode(record.value!);
       this.#check('I10', electsInOrder(this.histories[election.partition]!, election));
+    } else if (topic.startsWith('snapshots.') && record.value) {
+      this.#check('I3', snapshotsFollowOutputs(this.histories[partition]!, topic.slice('snapshots.'.length) as Replica, record));
     } else if (topic.startsWith('aggregates.')) {
       this.#check('I4', outputsAreContiguous(record));
       this.#check('I5', outputsAgree(this.histories[partition]!, topic.slice('aggregates.'.length) as Replica, record));
+    } else if (topic === topics.verdicts.name) {
+      const { partition: judged, replica, state } = verdictCodec.decode(record.value!);
+      this.note(`verdict: ${replica} is ${state} in partition ${judged}`);
+      if (this.histories[judged]?.promised !== 'one history') this.#check('I15', judgesTruly(this.broker, this.histories[judged]!, record.value!));
+    } else if (topic.startsWith('snapshots.') && record.value === null && this.histories[partition]?.promised === 'all') {
+      this.#check('I16', snapshotCoversTheCut(this.broker, partition));
     }
+  }
+
+  #onCut(topic: string, partition: number, from: number): void {
+    if (this.histories[partition]?.promised !== 'all') return;
+    const { startOffset } = this.broker.partition(topic, partition);
+    this.note(`the head of ${topic}/${partition} is cut from ${from} to ${startOffset}`);
+    this.count(topic === topics.nars.name ? 'head of nars cut' : 'head of outputs cut');
+    const replica = replicas.find((one) => outputTopic(one).name === topic);
+    if (topic === topics.nars.name)
+      this.#check('I16', cutsOnlyAgreed(this.broker, partition, this.historyMs - this.jumpedMs, this.agreedOnce[partition] ?? 0));
+    // What a repair cuts is looked at when it says that it is over.
+    else if (replica && this.histories[partition]!.wrongness.verdicts.get(replica)?.state === 'quarantined') return;
+    else if (replica) this.#check('I18', outputsAreCutBehind(this.broker, this.histories[partition]!, replica, partition));
+    else this.violate('I16', `the head of ${topic}/${partition} is cut`);
   }
 
   /** What a consumer of aggregates gets, at once. */
@@ -381,6 +447,7 @@ export class World {
         this.#committed[partition] = record.offset + 1;
         this.#check('I6', aggregatesAreACopy(history, record));
         this.#check('I7', addsUp(history, record));
+        this.#check('I17', isOfNoWrongReplica(history, record));
       }
     }
   }

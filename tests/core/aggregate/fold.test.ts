@@ -289,6 +289,37 @@ describe('windows', () => {
     expect(aggregates[0]).toMatchObject({ bytes: 5n * BigInt(most), packets: 5n * BigInt(most) });
   });
 
+  test('absurd counters whose sums no output could carry are rejected, the same wherever the fold was restored', () => {
+    const most = 2 ** 53 - 2;
+    const absurd = (sequence: number) => {
+      const nars = Array.from({ length: 200 }, () => at(1, { bytes: most, packets: most, sampling_rate: 1 }));
+      return batch({ sequence, watermark_ms: t0 + 15 * second, nars, losses: [loss({ bytes: 2n ** 62n, packets: 2n ** 62n })] });
+    };
+    const entries = [beginning(), absurd(1), absurd(2), absurd(3), absurd(4), closing(5, minute)];
+    const { aggregates, closes, fold } = foldOf(entries);
+    // 2^62 / (2^53 - 2) is a little more than 512.
+    expect(aggregates[0]).toMatchObject({ flows: 512, bytes: 512n * BigInt(most), packets: 512n * BigInt(most) });
+    const [exporter] = closes[0]!.exporters;
+    expect(exporter).toMatchObject({ decoded_flows: 828, aggregated_flows: 512, rejected_flows: 288, lost_flows: 28, lost_bytes: 2n ** 61n });
+    expect(exporter!.decoded_bytes).toBe(exporter!.aggregated_bytes + exporter!.lost_bytes);
+    const restored = Fold.restore(foldOf(entries.slice(0, 3)).fold.serialise(), sha256);
+    for (const record of records(entries).slice(3)) restored.step(record);
+    expect(restored.serialise()).toEqual(fold.serialise());
+  });
+
+  test('what was given out leaves room again', () => {
+    const most = 2 ** 53 - 2;
+    const nars = (minutes: number) => Array.from({ length: 600 }, () => nar({ bytes: most, time_flow_end_ms: t0 + minutes * minute }));
+    const { aggregates } = foldOf([
+      beginning(),
+      batch({ watermark_ms: t0 + 15 * second, nars: nars(0) }),
+      closing(2, minute),
+      batch({ sequence: 3, watermark_ms: t0 + 75 * second, nars: nars(1) }),
+      closing(4, 2 * minute),
+    ]);
+    expect(aggregates.map(({ flows }) => flows)).toEqual([512, 512]);
+  });
+
   test('a long flow is spread in integer shares that add up; it counts as one in the window of its end', () => {
     const long = nar({ time_flow_start_ms: t0 + 30 * second, time_flow_end_ms: t0 + 2 * minute + 29_999, bytes: 1001, packets: 3 });
     const { aggregates } = foldOf([

@@ -67,6 +67,27 @@ function batcherOf(narsMax = 1000, partitions = 2): Batcher {
 const decoded = (cut: readonly CutBatch[]) => cut.map(({ value }) => narBatchCodec.decode(value));
 
 describe('batches', () => {
+  test('say whose NARs they are: those they hold and those they report lost, but not those that were rejected', () => {
+    const batcher = batcherOf(1000, 1);
+    batcher.add(nar(10), e1, 0);
+    batcher.add(nar(20), e2, 0);
+    batcher.add(nar(30), e1, 0);
+    batcher.refuse('store_full');
+    batcher.add(nar(40), e1, 0);
+    const [cut] = batcher.take(1000, [report('198.51.100.3', { decoded_flows: 2, rejected_flows: 2 })], []);
+    const sums = new Map<string, number>();
+    for (const { sampler_address, nars } of cut?.holdings ?? []) sums.set(sampler_address, (sums.get(sampler_address) ?? 0) + nars);
+    expect(sums).toEqual(
+      new Map([
+        ['198.51.100.1', 3],
+        ['198.51.100.2', 1],
+      ]),
+    );
+    expect(cut?.nars).toBe(4);
+    const refused = refusedBatch(cut!, 'store_full');
+    expect(refused.holdings.reduce((nars, holding) => nars + holding.nars, 0)).toBe(4);
+  });
+
   test('are cut by count, numbered per partition, and hold each NAR with its exporter', () => {
     const batcher = batcherOf(2);
     for (const [bytes, from, partition] of [
@@ -112,6 +133,18 @@ describe('batches', () => {
     expect(Math.max(...cut.map(({ totals }) => totals.length))).toBeLessThan(messageBytesMax);
     const total = decoded(cut).flatMap(({ exporters }) => exporters.map(({ decoded_bytes }) => decoded_bytes));
     expect(total.reduce((sum, bytes) => sum + bytes, 0n)).toBe(12_000n * BigInt(big));
+  });
+
+  test('end before the sum of absurd counters, taken or refused, outgrows what can be written', () => {
+    const batcher = batcherOf(10_000, 1);
+    for (let i = 0; i < 5_000; i++) batcher.add(nar(counterMax, counterMax), e1, 0);
+    const cut = batcher.take(1000, [], []);
+    expect(cut.reduce((nars, batch) => nars + batch.nars, 0)).toBe(5_000);
+    expect(cut.length).toBeLessThan(20);
+    batcher.refuse('memory_full');
+    for (let i = 0; i < 5_000; i++) batcher.add(nar(counterMax, counterMax), e1, 0);
+    const [refused] = decoded(batcher.take(1000, [], []));
+    expect(refused?.losses).toMatchObject([{ nars: 5_000, bytes: 2n ** 62n, packets: 2n ** 62n }]);
   });
 
   test('carry each report once, in the home partition of its exporter, also where there are no NARs', () => {

@@ -125,7 +125,7 @@ export class CopyModel {
 
   #keep(incarnation: string, sequence: number, content: number, place: 'store' | 'memory', goodbye: boolean): void {
     const stream = this.ledger.stream(incarnation, 0) ?? this.ledger.open(incarnation, 0, place === 'memory');
-    const batch = { partition: 0, sequence, goodbye, watermarkMs: content, nars: content > 0 ? 1 : 0, value: empty, totals: empty };
+    const batch = { partition: 0, sequence, goodbye, watermarkMs: content, nars: content > 0 ? 1 : 0, holdings: [], value: empty, totals: empty };
     this.ledger.keep(stream, batch, place, ++this.#now);
     if (place === 'memory') this.homes.set(`${incarnation}/${sequence}`, { content, lost: false });
   }
@@ -167,7 +167,7 @@ export class CopyModel {
       stream.closed = found.closed;
       for (const [sequence, { content, held }] of found.entries) {
         if (sequence <= stream.last) continue;
-        const entry = { sequence, nars: content > 0 ? 1 : 0, valueSize: 1, totalsSize: 1, watermarkMs: content, released: !held };
+        const entry = { sequence, nars: content > 0 ? 1 : 0, holdings: [], valueSize: 1, totalsSize: 1, watermarkMs: content, released: !held };
         ledger.found(stream, entry, ++this.#now);
       }
       ledger.foundGone(stream, found.last);

@@ -80,7 +80,16 @@ describe('everything accepted is in the log exactly once, and nothing is trimmed
 });
 
 const bytes = new Uint8Array(10);
-const batch = (sequence: number, nars = 1) => ({ partition: 0, sequence, goodbye: false, watermarkMs: sequence, nars, value: bytes, totals: bytes });
+const batch = (sequence: number, nars = 1) => ({
+  partition: 0,
+  sequence,
+  goodbye: false,
+  watermarkMs: sequence,
+  nars,
+  holdings: [],
+  value: bytes,
+  totals: bytes,
+});
 const limits = { messagesMax: 10, bytesMax: 1e6, storeThere: true };
 
 function ledgerWith(count: number): Ledger {

@@ -2,7 +2,10 @@ import { describe, expect, test } from '@jest/globals';
 import { decide, type ElectOptions, type Heard, restMs } from '../../../core/elect/decide.ts';
 import { Elections } from '../../../core/elect/elections.ts';
 import { Hearing } from '../../../core/elect/hearing.ts';
-import type { Election, Health, PartitionHealth } from '../../../schemas/types.ts';
+import { Verdicts } from '../../../core/judge/verdicts.ts';
+import type { Replica } from '../../../schemas/topics.ts';
+import type { Election, Health, PartitionHealth, Verdict } from '../../../schemas/types.ts';
+import { verdict } from '../judge/verdict.ts';
 
 const options: ElectOptions = { silentAfterMs: 1_000, stalledAfterMs: 10_000, suspicionQuorum: 1 };
 const startMs = 1_700_000_000_000;
@@ -26,6 +29,7 @@ function election(facts: Partial<Election> = {}): Election {
 class Scene {
   readonly hearing = new Hearing();
   readonly elections = new Elections();
+  readonly verdicts = new Verdicts();
   nowMs = startMs;
   listeningSinceMs: number | null = startMs - 60_000;
 
@@ -51,12 +55,17 @@ class Scene {
     this.hearing.hear(health('collector', collector, { suspicions, partitions: [] }), this.nowMs);
     return this;
   }
+  judges(replica: Replica, facts: Partial<Verdict> = {}): this {
+    this.verdicts.apply(verdict({ replica, ...facts }));
+    return this;
+  }
   later(ms: number): this {
     this.nowMs += ms;
     return this;
   }
   decide(changed: Partial<ElectOptions> = {}) {
-    const heard: Heard = { partitions: 1, hearing: this.hearing, elections: this.elections, listeningSinceMs: this.listeningSinceMs };
+    const { hearing, elections, verdicts, listeningSinceMs } = this;
+    const heard: Heard = { partitions: 1, hearing, elections, verdicts, listeningSinceMs };
     return decide(heard, { ...options, ...changed }, this.nowMs);
   }
   /** Carries out what is decided, as the log would. */
@@ -107,7 +116,13 @@ describe('the leader is accused', () => {
   test('a leader that was never heard is silent', () => {
     const scene = new Scene(null);
     scene.elections.apply(election(), scene.nowMs);
-    const unheard = { partitions: 1, hearing: new Hearing(), elections: scene.elections, listeningSinceMs: scene.nowMs - 2_000 };
+    const unheard = {
+      partitions: 1,
+      hearing: new Hearing(),
+      elections: scene.elections,
+      verdicts: new Verdicts(),
+      listeningSinceMs: scene.nowMs - 2_000,
+    };
     unheard.hearing.hear(health('aggregator', 'b'), scene.nowMs);
     expect(decide(unheard, options, scene.nowMs)).toMatchObject([
       { leader: 'b', reason: 'silent', evidence: expect.stringContaining('never heard') },
@@ -228,6 +243,43 @@ describe('who is not elected', () => {
   });
 });
 
+describe('quarantine', () => {
+  test('a leader in quarantine is replaced at once, though the partition is held and the last election was just now', () => {
+    const scene = new Scene().later(1_001).b();
+    scene.elect();
+    scene.later(100).a().b().feed({ state: 'held' });
+    expect(scene.judges('b').decide()).toMatchObject([{ epoch: 3, leader: 'a', previous: 'b', reason: 'quarantined' }]);
+    expect(scene.decide()[0]?.evidence).toContain('b is in quarantine from n 5 on: compared');
+  });
+
+  test('a replica in quarantine is not elected, however healthy it says it is', () => {
+    expect(new Scene().later(1_001).b().judges('b').decide()).toEqual([]);
+    expect(new Scene(null).judges('a').b().decide()).toMatchObject([{ leader: 'b', reason: 'initial' }]);
+  });
+
+  test('one that was repaired is eligible again', () => {
+    const scene = new Scene().judges('b').judges('b', { epoch: 2, state: 'repaired', begins: 7 });
+    expect(scene.later(1_001).b().decide()).toMatchObject([{ leader: 'b', reason: 'silent' }]);
+  });
+
+  test('the sound one leads although acknowledgments of it stay out, but not while it is behind, silent or stopped', () => {
+    const scene = () => new Scene().judges('a');
+    expect(scene().suspects('c1', 'b').decide()).toMatchObject([{ leader: 'b', reason: 'quarantined' }]);
+    expect(scene().b({ n: 49 }).decide()).toEqual([]);
+    expect(scene().b({ state: 'disputed' }).decide()).toEqual([]);
+    expect(scene().b({}, { stopping: true }).decide()).toEqual([]);
+    expect(scene().later(1_001).decide()).toEqual([]);
+  });
+
+  test('of two in quarantine neither leads', () => {
+    expect(new Scene().judges('a').judges('b').decide()).toEqual([]);
+  });
+
+  test('a leader that differs from its own outputs is replaced at once', () => {
+    expect(new Scene().a({ state: 'disputed', detail: 'output 51' }).decide()).toMatchObject([{ leader: 'b', reason: 'stopped' }]);
+  });
+});
+
 describe('who does not listen accuses nobody', () => {
   test('nothing is decided while health cannot be read', () => {
     const scene = new Scene().a({}, { stopping: true });
@@ -289,6 +341,7 @@ test('a partition is decided by itself: another leader, another n, another accus
   const stoppedIn1 = [part(), part({ partition: 1, state: 'stopped' })];
   scene.hearing.hear(health('aggregator', 'b', { partitions: stoppedIn1 }), scene.nowMs);
   scene.hearing.hear(health('aggregator', 'a', { partitions: [part(), part({ partition: 1 })] }), scene.nowMs);
-  const heard = { partitions: 2, hearing: scene.hearing, elections: scene.elections, listeningSinceMs: scene.listeningSinceMs };
+  const { hearing, elections, verdicts, listeningSinceMs } = scene;
+  const heard = { partitions: 2, hearing, elections, verdicts, listeningSinceMs };
   expect(decide(heard, options, scene.nowMs)).toMatchObject([{ partition: 1, leader: 'a', previous: 'b', reason: 'stopped' }]);
 });

@@ -28,7 +28,15 @@ class World {
     const process = new ProcessHandle(this.clock, id);
     const stop = new AbortController();
     const settings = {
-      ...{ id, emit: 'elected' as const, agree_within: 10_000, transaction_outputs_max: 20, standby_after: 3_000, health_interval: 250 },
+      ...{
+        id,
+        emit: 'elected' as const,
+        agree_within: 10_000,
+        history: 5_000,
+        transaction_outputs_max: 20,
+        standby_after: 3_000,
+        health_interval: 250,
+      },
       ...changed,
     };
     const feed = new Feed({ log: this.broker.connect(process), clock: process.clock, logger: silent, digest: sha256, settings });
@@ -159,6 +167,31 @@ describe('the feed', () => {
       await world.run(60_000);
       expect(feeds.map(({ feed }) => feed.partitions[0]!.opened)).toEqual(epochs);
     }
+  });
+
+  test('cuts what is emitted and compared when the history is over, never where a replica is behind, and goes on from there', async () => {
+    const world = new World(4);
+    const starts = () => (['a', 'b'] as const).map((replica) => world.broker.partition(outputTopic(replica).name, 0).startOffset);
+    world.elect('a', 1);
+    const one = world.feed('feed-1');
+    for (let n = 1; n <= 60; n += 2) {
+      world.writes('a', history, n, n + 1);
+      if (n < 40) world.writes('b', history, n, n + 1);
+      await world.run(500);
+    }
+    await world.run(20_000);
+    expect(world.emitted()).toEqual(counting(60));
+    expect(starts()).toEqual([19, 19]);
+    expect(one.feed.emissions[0]?.heads.keptFromN).toBe(40);
+    one.process.kill();
+    world.broker.setGroupOffset('flowledger-feed', 'aggregates.a', 0, 29);
+    world.feed('feed-2');
+    for (let n = 41; n <= 60; n += 2) world.writes('b', history, n, n + 1);
+    world.writes('b', history, 61, 70);
+    world.elect('b', 2);
+    await world.run(30_000);
+    expect(world.emitted()).toEqual(counting(70));
+    expect(starts()).toEqual([29, 29]);
   });
 
   test('holds the partition when the replicas differ, also after a restart, and says so in its health', async () => {

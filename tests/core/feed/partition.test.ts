@@ -4,7 +4,8 @@ import { comparedOutputsMax } from '../../../core/feed/comparison.ts';
 import { type FeedOptions, FeedPartition, type Step } from '../../../core/feed/partition.ts';
 import { decodeOutput, emptyTail, type Tail } from '../../../core/feed/tail.ts';
 import { type Replica, replicas } from '../../../schemas/topics.ts';
-import type { Output } from '../../../schemas/types.ts';
+import type { Output, Verdict } from '../../../schemas/types.ts';
+import { verdict } from '../judge/verdict.ts';
 import { blockOf, hex, historyOf } from './outputs.ts';
 
 const history = historyOf(40);
@@ -51,6 +52,19 @@ class Scene {
 
   gets(replica: Replica, firstN: number, lastN: number, source = history): this {
     this.feed.take(replica, blockOf(source, firstN, lastN), this.#offsets[replica]++, this.nowMs);
+    return this;
+  }
+
+  judges(replica: Replica, facts: Partial<Verdict> = {}): this {
+    this.feed.judge(replica, verdict({ replica, ...facts }), this.nowMs);
+    return this;
+  }
+
+  /** The partition's writer is opened again, and the topics are read from their starts. */
+  opens(n: number, source = history): this {
+    while (this.next().do === 'wait') this.later(10);
+    expect(this.next()).toEqual({ do: 'open' });
+    this.feed.open(tailAt(n, source), this.nowMs);
     return this;
   }
 
@@ -233,6 +247,98 @@ describe('two histories', () => {
   });
 });
 
+describe('a verdict', () => {
+  const held = () => new Scene().elect('a').gets('b', 1, 6, other).gets('a', 1, 6);
+
+  test('lets a held partition go on with the sound leader, which waits for nobody', () => {
+    for (const emit of ['elected', 'agreed'] as const) {
+      const scene = new Scene({ emit }).elect('a').gets('b', 1, 6, other).gets('a', 1, 6);
+      expect(scene.phase).toBe('held');
+      expect(scene.judges('b').opens(0).emits()).toEqual([1, 2, 3, 4, 5, 6]);
+    }
+  });
+
+  test('on the leader: nothing of it is emitted any more, and the other goes on after its election', () => {
+    const scene = held().judges('a').opens(0);
+    expect(scene.emits()).toEqual([]);
+    expect(scene.elect('b').gets('b', 7, 8, other).emits()).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
+  });
+
+  test('bars the replica: what it still writes is neither read nor compared', () => {
+    const scene = held().judges('b').opens(0).gets('b', 7, 9, other).gets('a', 7, 9);
+    expect(scene.phase).toBe('active');
+    expect(scene.feed.outputs.b).toMatchObject({ barred: true, lastN: null });
+    scene.feed.forget(scene.nowMs);
+    expect(scene.feed.outputs.b.barred).toBe(true);
+  });
+
+  test('that comes before the feed has found the difference keeps it from holding at all', () => {
+    const scene = new Scene().elect('a').gets('b', 1, 6, other).judges('b').gets('a', 1, 6);
+    expect(scene.emits()).toEqual([1, 2, 3, 4, 5, 6]);
+  });
+
+  test('is taken once, however often it is told', () => {
+    const scene = held().judges('b').opens(0).judges('b').judges('b');
+    expect(scene.phase).toBe('active');
+    scene.judges('b', { epoch: 2, state: 'repaired', begins: 40 });
+    expect(scene.next()).toEqual({ do: 'place', replica: 'b', fromStart: true });
+    scene.feed.placed('b', true, 0);
+    scene.feed.outputs.b.readTo(0);
+    scene.judges('b', { epoch: 2, state: 'repaired', begins: 40 });
+    expect(scene.next().do).toBe('emit');
+  });
+
+  test('does not let a partition go on when aggregates has something of the wrong history, and says so', () => {
+    const scene = new Scene().elect('b').gets('b', 1, 6, other);
+    scene.emits();
+    scene.readsBack(...other.slice(0, 6)).gets('a', 1, 7);
+    expect(scene.phase).toBe('held');
+    scene.judges('b').elect('a');
+    expect(scene.feed.phase).toMatchObject({ name: 'held', divergence: { n: 5, between: ['a', 'aggregates'] } });
+    expect(scene.feed.describe()).toContain('nothing that is published is rewritten');
+    expect(scene.later(100_000).emits()).toEqual([]);
+  });
+
+  test('a feed that starts when aggregates ends with the wrong history never emits the right one behind it', () => {
+    const scene = new Scene({}, tailAt(6, other)).judges('b').elect('a').gets('a', 1, 9);
+    expect(scene.emits()).toEqual([]);
+    expect(scene.feed.describe()).toContain('nothing that is published is rewritten');
+  });
+
+  test('a replica that was repaired is read from its clean beginning, and compared again', () => {
+    const repaired = () => {
+      const scene = held().judges('b').opens(0).judges('b', { epoch: 2, state: 'repaired', begins: 40 });
+      expect(scene.next()).toEqual({ do: 'place', replica: 'b', fromStart: true });
+      scene.feed.placed('b', true, 0);
+      scene.feed.outputs.b.readTo(0);
+      return scene.gets('b', 1, 6);
+    };
+    const scene = repaired();
+    expect(scene.emits()).toEqual([1, 2, 3, 4, 5, 6]);
+    scene
+      .readsBack(...history.slice(0, 6))
+      .gets('b', 7, 8)
+      .gets('a', 7, 8);
+    expect(scene.emits()).toEqual([7, 8]);
+    // The second fault is found like the first.
+    const again = historyOf(40, 9);
+    scene.gets('b', 9, 9, again).gets('a', 9, 9);
+    expect(scene.feed.phase).toMatchObject({ name: 'held', divergence: { n: 9 } });
+  });
+
+  test('what a process that does not know of the repair still writes is dropped', () => {
+    const scene = held().judges('b').opens(0).judges('b', { epoch: 2, state: 'repaired', begins: 40 });
+    scene.next();
+    scene.feed.placed('b', true, 0);
+    scene.gets('b', 1, 6).gets('b', 5, 5, other).gets('b', 6, 8, other).gets('b', 7, 9, other).gets('b', 9, 9, other);
+    expect(scene.phase).toBe('active');
+    expect(scene.feed.outputs.b).toMatchObject({ lastN: 6, foreign: 2, invalid: 0 });
+    scene.gets('b', 7, 8).gets('a', 7, 9);
+    expect(scene.phase).toBe('active');
+    expect(scene.feed.outputs.b).toMatchObject({ lastN: 8, foreign: 3 });
+  });
+});
+
 describe('emit: agreed', () => {
   test('waits until both have an output', () => {
     const scene = new Scene({ emit: 'agreed' }).elect('a').gets('a', 1, 5);
@@ -332,4 +438,38 @@ test('a later start reads again what both have and what was compared, not all', 
   scene.readsBack(...history.slice(0, 6));
   // Both have 5, which is in the second block of each.
   expect(scene.feed.positions()).toEqual({ a: 1, b: 1, aggregates: 5 });
+});
+
+describe('what is not needed any more', () => {
+  const compared = () => new Scene().elect('a').gets('a', 1, 4).gets('a', 5, 6).gets('b', 1, 6);
+
+  test('lies before the highest n that is emitted and that both have (G2)', () => {
+    const scene = compared();
+    expect(scene.feed.cuttable()).toBeNull();
+    scene.emits();
+    scene.readsBack(...history.slice(0, 6));
+    expect(scene.feed.cuttable()).toEqual({ n: 6, a: 1, b: 0 });
+  });
+
+  test('one that is behind keeps both', () => {
+    const scene = new Scene().elect('a').gets('b', 1, 2).gets('a', 1, 4).gets('a', 5, 6);
+    scene.emits();
+    scene.readsBack(...history.slice(0, 6));
+    expect(scene.feed.cuttable()).toEqual({ n: 2, a: 0, b: 0 });
+    scene.gets('b', 3, 5);
+    expect(scene.feed.cuttable()).toEqual({ n: 5, a: 1, b: 1 });
+  });
+
+  test('is not known to a feed that stands by, nor of a partition that is held', () => {
+    const scene = compared();
+    scene.emits();
+    scene.readsBack(...history.slice(0, 6)).gets('b', 5, 7, other);
+    expect(scene.phase).toBe('held');
+    expect(scene.feed.cuttable()).toBeNull();
+    const fenced = compared();
+    fenced.emits();
+    fenced.readsBack(...history.slice(0, 6)).feed.fail(true, fenced.nowMs);
+    expect(fenced.phase).toBe('standby');
+    expect(fenced.feed.cuttable()).toBeNull();
+  });
 });

@@ -60,6 +60,7 @@ const copy: LocalCopy = {
   received_datagrams: 0,
   decoded_flows: 0,
   pending_nars: 0,
+  exporters: [],
 };
 
 function health(role: string, id: string, change: Partial<Health> = {}): Health {
@@ -183,6 +184,51 @@ describe('divergence', () => {
 
   test('is not found where one replica is merely behind', () => {
     expect(audit({}, but(health('aggregator', 'b', { partitions: [partitionHealth({ n: 3, chain: chain(3) })] }))).divergence).toBe(0);
+  });
+});
+
+describe('what the collectors hold', () => {
+  const holding = (sampler_address: string, nars: number) => ({ sampler_address, observation_domain_id: 7, protocol: 'ipfix', nars });
+  const balance = {
+    ...holding('198.51.100.1', 0),
+    received_datagrams: 9,
+    decoded_flows: 3,
+    decoded_bytes: 4n,
+    aggregated_flows: 3,
+    aggregated_bytes: 4n,
+  };
+  const zeros = { undecodable_datagrams: 0, duplicate_datagrams: 0, lost_on_wire_flows: 0, lost_on_wire_datagrams: 0, undecodable_flows: 0 };
+  const parts = {
+    decoded_packets: 0n,
+    aggregated_packets: 0n,
+    late_flows: 0,
+    late_bytes: 0n,
+    late_packets: 0n,
+    rejected_flows: 0,
+    rejected_bytes: 0n,
+  };
+  const rest = { rejected_packets: 0n, lost_flows: 0, lost_bytes: 0n, lost_packets: 0n };
+  const { nars: _nars, ...known } = { ...balance, ...zeros, ...parts, ...rest };
+  const collectors = [
+    health('collector', 'east', {
+      copy: { ...copy, nars: 30, pending_nars: 2, exporters: [holding('198.51.100.1', 10), holding('198.51.100.2', 5)] },
+    }),
+    health('collector', 'west', { copy: { ...copy, nars: 4, exporters: [holding('198.51.100.1', 4)] } }),
+  ];
+
+  test('is shown by exporter, also where the ledger has nothing of it yet, and adds up with what has no name', () => {
+    const { totals, exporters, imbalances } = audit({ exporters: [known] }, [...allWell.slice(1), ...collectors]);
+    expect(totals).toMatchObject({ buffered_flows: 36, buffered_unnamed_flows: 17, decoded_flows: 3 });
+    expect(exporters).toMatchObject([
+      { exporter: '198.51.100.1', observation_domain_id: 7, protocol: 'ipfix', buffered_flows: 14, decoded_flows: 3, billed_flows: 3 },
+      { exporter: '198.51.100.2', observation_domain_id: 7, protocol: 'ipfix', buffered_flows: 5, decoded_flows: 0, billed_bytes: 0, open_flows: 0 },
+    ]);
+    expect(Object.keys(exporters[1]!).sort()).toEqual(Object.keys(exporters[0]!).sort());
+    expect(imbalances).toEqual([]);
+  });
+
+  test('is nothing of an exporter that no collector names', () => {
+    expect(audit({ exporters: [known] }).exporters).toMatchObject([{ exporter: '198.51.100.1', buffered_flows: 0 }]);
   });
 });
 

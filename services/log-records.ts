@@ -1,5 +1,5 @@
 /** Reading a part of a partition from a position on, beside the loop's own reader. */
-import type { Log, LogRecord } from '../../adapters/ports.ts';
+import type { Log, LogRecord } from '../adapters/ports.ts';
 
 const pollMs = 250;
 

@@ -1,0 +1,295 @@
+/** The real loops of everybody whom a wrong replica concerns, on a broker in memory: what one of them has folded is changed in its memory. */
+import { beforeEach, describe, expect, test } from '@jest/globals';
+import { runningSha256, sha256 } from '../../adapters/digest.ts';
+import type { Logger, LogRecord } from '../../adapters/ports.ts';
+import { Fold } from '../../core/aggregate/fold.ts';
+import { healthCodec, narBatchCodec, outputBlockCodec, outputCodec, snapshotChunkCodec, verdictCodec } from '../../schemas/codec.ts';
+import { otherReplica, outputTopic, type Replica, replicas, snapshotTopic, topics } from '../../schemas/topics.ts';
+import type { FoldConfig, Health, NarBatch, Verdict } from '../../schemas/types.ts';
+import { Aggregator } from '../../services/aggregator/aggregator.ts';
+import { Feed } from '../../services/feed/feed.ts';
+import { Judge } from '../../services/judge/judge.ts';
+import { Watchdog } from '../../services/watchdog/watchdog.ts';
+import { batch, beginning, nar, second, standard } from '../core/aggregate/log-of-batches.ts';
+import { flip } from '../flip.ts';
+import { ModelClock, ProcessHandle } from '../simulation/model-clock.ts';
+import { ModelBroker } from '../simulation/model-log.ts';
+
+const config: FoldConfig = { ...standard, window_ms: second, lateness_ms: 0, live_within_ms: 60 * second, snapshot_every: 10 };
+
+interface Started {
+  readonly process: ProcessHandle;
+  readonly stop: AbortController;
+  readonly ended: Promise<void>;
+}
+
+let clock: ModelClock;
+let broker: ModelBroker;
+let logged: string[];
+let sequence: number;
+let aggregators: Partial<Record<Replica, Aggregator>>;
+let processes: Map<string, Started>;
+
+function begin(seed: number): void {
+  clock = new ModelClock(seed);
+  broker = new ModelBroker(clock, 1);
+  logged = [];
+  sequence = 0;
+  aggregators = {};
+  processes = new Map();
+  send(beginning(config));
+}
+
+beforeEach(() => begin(1));
+
+type Parts = Pick<ConstructorParameters<typeof Judge>[0], 'log' | 'clock' | 'logger' | 'digest'>;
+
+function start(name: string, run: (parts: Parts, signal: AbortSignal) => Promise<void>): void {
+  const process = new ProcessHandle(clock, name);
+  const stop = new AbortController();
+  const quiet = () => undefined;
+  const note = (facts: object, message: string) => logged.push(`${name}: ${message} ${JSON.stringify(facts)}`);
+  const logger: Logger = { debug: quiet, info: quiet, warn: note, error: note };
+  const ended = run({ log: broker.connect(process), clock: process.clock, logger, digest: sha256 }, stop.signal);
+  ended.catch((error) => logged.push(`${name} ended: ${error.stack}`));
+  processes.set(name, { process, stop, ended });
+}
+
+function startAggregator(replica: Replica): void {
+  const settings = { ack_interval: 100, ack_repeat: 1_000, snapshot_idle: 5_000, health_interval: 200 };
+  start(replica, (parts, signal) => {
+    const aggregator = new Aggregator({ ...parts, replica, settings });
+    aggregators[replica] = aggregator;
+    return aggregator.run(signal);
+  });
+}
+
+function startJudge(id = 'judge-1'): void {
+  const settings = { id, interval: 1_000, history: 3_600_000, held_after: 60_000, disk_size: 0, health_interval: 250 };
+  start(id, (parts, signal) => new Judge({ ...parts, runningDigest: runningSha256, settings }).run(signal));
+}
+
+function startAll(emit: 'elected' | 'agreed' = 'agreed'): void {
+  for (const replica of replicas) startAggregator(replica);
+  start('watchdog', (parts, signal) =>
+    new Watchdog({ ...parts, settings: { id: 'watchdog-1', silent_after: 1_000, stalled_after: 10_000, suspicion_quorum: 1 } }).run(signal),
+  );
+  const settings = {
+    id: 'feed-1',
+    emit,
+    agree_within: 5_000,
+    transaction_outputs_max: 2_000,
+    standby_after: 3_000,
+    history: 3_600_000,
+    health_interval: 250,
+  };
+  start('feed', (parts, signal) => new Feed({ ...parts, settings }).run(signal));
+  startJudge();
+}
+
+function kill(name: string): void {
+  processes.get(name)!.process.kill();
+  processes.get(name)!.stop.abort();
+}
+
+function send(entry: NarBatch): void {
+  broker.append(broker.partition('nars', entry.partition), [{ key: Buffer.from(entry.collector), value: narBatchCodec.encode(entry) }], null);
+}
+
+const pass = (ms: number) => clock.run(clock.now() + ms);
+
+/** A flow every 300 ms for so long. */
+async function traffic(ms: number): Promise<void> {
+  for (const untilMs = clock.now() + ms; clock.now() < untilMs; await pass(300)) {
+    const now = clock.now();
+    send(batch({ collector: 'c1', sequence: ++sequence, watermark_ms: now, nars: [nar({ time_flow_end_ms: now, time_received_ms: now })] }));
+  }
+}
+
+function flipIn(replica: Replica): void {
+  flip(aggregators[replica]!.partitions[0]!.running!.fold, () => logged.push(`${replica} is flipped`));
+}
+
+const recordsOf = (topic: string): LogRecord[] => [...broker.partition(topic, 0).committed(broker.partition(topic, 0).startOffset)];
+const verdicts = (): Verdict[] => recordsOf('verdicts').map(({ value }) => verdictCodec.decode(value!));
+const emitted = () => recordsOf('aggregates').map(({ value }) => value!);
+
+/** Blocks of the replica's topic, from the head that is there on. */
+const blocks = (replica: Replica) => recordsOf(outputTopic(replica).name).map(({ value }) => outputBlockCodec.decode(value!));
+
+/** What one fold of the whole log gives. */
+function reference(): Buffer[] {
+  const fold = new Fold(0, sha256);
+  return [...broker.partition('nars', 0).entries].flatMap(({ record }) =>
+    fold.step(record).blocks.flatMap(({ outputs }) => outputs.map((output) => outputCodec.encode(output))),
+  );
+}
+
+function lastHealth(role: string, id: string): Health {
+  return recordsOf('health')
+    .map(({ value }) => healthCodec.decode(value!))
+    .findLast((health) => health.role === role && health.id === id)!;
+}
+
+/** Offsets of its snapshots, and whether each is that of the reference fold. */
+function snapshotOffsets(replica: Replica): number[] {
+  const held = new Map<string, number>();
+  for (const { key, value } of recordsOf(snapshotTopic(replica).name)) {
+    if (value) held.set(key!.toString(), snapshotChunkCodec.decode(value).offset);
+    else held.delete(key!.toString());
+  }
+  return [...held.values()].sort((one, other) => one - other);
+}
+
+/** From its first output on, every record of the replica's topic continues or repeats the reference, and it ends with it. */
+function expectClean(replica: Replica): void {
+  const expected = reference();
+  let next = 0;
+  for (const { outputs } of blocks(replica)) {
+    for (const output of outputs) {
+      next = next || output.n;
+      expect(outputCodec.encode(output).equals(expected[output.n - 1]!)).toBe(true);
+      if (output.n === next) next++;
+    }
+  }
+  expect(next).toBeGreaterThan(expected.length - 3);
+}
+
+function expectAggregatesRight(): void {
+  const expected = reference();
+  const found = emitted();
+  expect(found.length).toBeGreaterThan(expected.length - 3);
+  expect(found.every((value, i) => value.equals(expected[i]!))).toBe(true);
+}
+
+async function expectHealed(wrong: Replica): Promise<void> {
+  await traffic(12_000);
+  await pass(2_000);
+  const sound = otherReplica(wrong);
+  const said = verdicts();
+  expect(said.map(({ replica, epoch, state }) => ({ replica, epoch, state }))).toEqual([
+    { replica: wrong, epoch: 1, state: 'quarantined' },
+    { replica: wrong, epoch: 2, state: 'repaired' },
+  ]);
+  expect(said[0]).toMatchObject({ sound, begins: -1 });
+  expect(said[1]!.begins).toBe(broker.partition(outputTopic(wrong).name, 0).startOffset);
+  expectAggregatesRight();
+  for (const replica of replicas) expectClean(replica);
+  expect(lastHealth('feed', 'feed-1')).toMatchObject({ ready: true, reasons: [], partitions: [{ state: 'running', detail: '' }] });
+  for (const replica of replicas)
+    expect(lastHealth('aggregator', replica)).toMatchObject({ ready: true, reasons: [], partitions: [{ state: 'running' }] });
+  expect(snapshotOffsets('a').at(-1)).toBe(snapshotOffsets('b').at(-1));
+}
+
+describe('a replica whose memory is flipped', () => {
+  test.each([
+    ['b', 'agreed', 5_000],
+    ['a', 'agreed', 5_000],
+    ['b', 'elected', 5_000],
+    // Before there is a snapshot that both hold.
+    ['b', 'agreed', 500],
+    ['a', 'agreed', 500],
+  ] as const)('%s, with emit: %s, after %i ms: held, judged, quarantined, gone on with the other, repaired', async (wrong, emit, afterMs) => {
+    startAll(emit);
+    await traffic(afterMs);
+    flipIn(wrong);
+    await expectHealed(wrong);
+    expect(logged.join('\n')).toContain('nothing is emitted any more');
+  });
+
+  test('is judged once by two judges that say the same', async () => {
+    startAll();
+    startJudge('judge-2');
+    await traffic(5_000);
+    flipIn('b');
+    await traffic(12_000);
+    await pass(2_000);
+    expect(new Set(verdicts().map(({ epoch, state }) => `${epoch} ${state}`))).toEqual(new Set(['1 quarantined', '2 repaired']));
+    expectAggregatesRight();
+    expectClean('b');
+  });
+
+  test('acknowledges nothing from its verdict on until it is repaired, and writes no snapshot', async () => {
+    startAll();
+    await traffic(5_000);
+    const said: string[] = [];
+    broker.onAppend = (topic, _partition, { key, value }) => {
+      if (topic === topics.verdicts.name) said.push(verdictCodec.decode(value!).state);
+      else if (topic === topics.acks.name && key?.toString().startsWith('b/')) said.push('ack');
+      else if (topic === snapshotTopic('b').name && value) said.push('snapshot');
+    };
+    flipIn('b');
+    await traffic(12_000);
+    const [from, to] = [said.indexOf('quarantined'), said.indexOf('repaired')];
+    expect(from).toBeGreaterThan(0);
+    // What was on its way when the verdict came is its word of before.
+    expect(said.slice(from + 1, to).filter((one) => one === 'ack').length).toBeLessThanOrEqual(2);
+    expect(said.slice(from + 1, to)).not.toContain('snapshot');
+    expect(said.slice(to)).toContain('ack');
+    expect(said.slice(to)).toContain('snapshot');
+  });
+
+  test('is repaired although it is killed again and again in the middle of it', async () => {
+    for (let seed = 1; seed <= 8; seed++) {
+      begin(seed);
+      startAll();
+      await traffic(3_000 + 500 * seed);
+      flipIn('b');
+      while (verdicts().length === 0) await traffic(300);
+      for (let i = 0; i < 6; i++) {
+        await pass(clock.chance.integer(1, 60));
+        kill('b');
+        await pass(clock.chance.integer(1, 300));
+        startAggregator('b');
+      }
+      await traffic(15_000);
+      await pass(2_000);
+      expect({
+        seed,
+        verdicts: verdicts()
+          .map(({ state }) => state)
+          .at(-1),
+      }).toEqual({ seed, verdicts: 'repaired' });
+      expectAggregatesRight();
+      expectClean('b');
+    }
+  }, 60_000);
+
+  test('of which a process goes on that does not know of its verdict: what it writes late is taken by nobody', async () => {
+    startAll();
+    await traffic(5_000);
+    flipIn('b');
+    while (!logged.includes('b is flipped')) await traffic(300);
+    // It stands still before its window closes, and another one takes its place, with the state of before.
+    const zombie = processes.get('b')!.process;
+    await traffic(1_500);
+    zombie.pause();
+    startAggregator('b');
+    await traffic(6_000);
+    zombie.resume();
+    await traffic(15_000);
+    await pass(2_000);
+    expect(verdicts().at(-1)?.state ?? 'repaired').toBe('repaired');
+    expect(verdicts().every(({ replica }) => replica === 'b')).toBe(true);
+    expectAggregatesRight();
+    expect(lastHealth('feed', 'feed-1').partitions[0]?.state).toBe('running');
+  });
+});
+
+test('a replica that finds another history in its own topic asks for judgment, and is repaired', async () => {
+  startAll();
+  await traffic(5_000);
+  kill('b');
+  await traffic(600);
+  // What a disk, or a hand, may do: the next block of b with another content.
+  const next = blocks('a').find(({ first_n }) => first_n > (blocks('b').at(-1)?.outputs.at(-1)?.n ?? 0))!;
+  const [output] = next.outputs as [(typeof next.outputs)[number]];
+  const wrong = { ...next, outputs: [{ ...output, chain: Buffer.alloc(16, 7) }] };
+  broker.append(broker.partition(outputTopic('b').name, 0), [{ key: Buffer.from('0'), value: outputBlockCodec.encode(wrong) }], null);
+  startAggregator('b');
+  await traffic(15_000);
+  await pass(2_000);
+  expect(verdicts().map(({ replica, state }) => `${replica} ${state}`)).toEqual(['b quarantined', 'b repaired']);
+  expectAggregatesRight();
+  expectClean('b');
+});
