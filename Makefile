@@ -59,11 +59,24 @@ mutate: $(INSTALLED) ## switches off each guard of the protocol in turn: each mu
 integration: backends ## tests against a real Kafka and a real Redis
 	$(JEST) --selectProjects integration --runInBand
 
+CELL ?=
+.PHONY: torture
+torture: backends ## real processes under load, one fault after another: CELL=name[,name] for some of them, none for all
+	$(RUN) tests/torture/torture.ts $(if $(CELL),--cell $(CELL),--all)
+
+.PHONY: failover
+failover: backends ## 50 fail-overs of the elected aggregator under load, each timed
+	$(RUN) tests/torture/failover-trials.ts --trials 50
+
 .PHONY: test
 test: check backends ## everything: check, simulation, integration
 	$(JEST) --selectProjects simulation
 	$(RUN) tests/simulation/simulate.ts --seed $(SEED) --runs $(TESTED_RUNS)
 	$(JEST) --selectProjects integration --runInBand
+
+.PHONY: conformance
+conformance: backends ## known defects of Kafka clients, brought about; writes docs/CONFORMANCE.md; about nine minutes
+	@$(RUN) tests/conformance/conformance.ts
 
 .PHONY: demo
 demo: backends ## the whole system, real captures, a fail-over, and the balance; under 3 minutes

@@ -55,12 +55,49 @@ const totalType = avro.types.LongType.__with({
   compare: (a: bigint, b: bigint) => (a < b ? -1 : a > b ? 1 : 0),
 } as never);
 
+interface Tap {
+  readonly buf: Buffer;
+  pos: number;
+  readLong(): number;
+  skipLong(): void;
+}
+
+interface ArrayReading {
+  readonly itemsType: { _read(tap: Tap): unknown };
+  _read(tap: Tap): unknown[];
+}
+
+/**
+ * avsc believes an array's number of items, and would go on behind the end of the bytes until memory is full: one malformed record would take every
+ * reader down (F16). Every item of ours has an octet at least, so more items than octets are no record.
+ */
+(avro.types.ArrayType.prototype as unknown as ArrayReading)._read = function (this: ArrayReading, tap: Tap): unknown[] {
+  const items: unknown[] = [];
+  for (;;) {
+    let count = tap.readLong();
+    if (!count) return items;
+    if (count < 0) {
+      count = -count;
+      tap.skipLong();
+    }
+    if (count > tap.buf.length - tap.pos) throw new UndecodableRecord(`an array of ${count} items in ${tap.buf.length} octets`);
+    for (; count > 0; count--) items.push(this.itemsType._read(tap));
+  }
+};
+
 const registry: { [name: string]: avro.Type } = {};
 
-function parse(name: SchemaName): avro.Type {
-  const schema = JSON.parse(readFileSync(new URL(`${name}.avsc`, import.meta.url), 'utf8'));
+interface RecordSchema {
+  readonly fields: readonly { readonly name: string }[];
+}
+
+function readSchema(name: SchemaName): RecordSchema {
+  return JSON.parse(readFileSync(new URL(`${name}.avsc`, import.meta.url), 'utf8'));
+}
+
+function parse(schema: RecordSchema, names: { [name: string]: avro.Type }): avro.Type {
   return avro.Type.forSchema(dropTotalDefaults(schema), {
-    registry,
+    registry: names,
     wrapUnions: 'never',
     typeHook: (part: unknown) => ((part as { total?: boolean }).total ? totalType : undefined),
   } as never);
@@ -78,7 +115,7 @@ function dropTotalDefaults(schema: unknown): avro.Schema {
 }
 
 function codecOf<T>(name: SchemaName): Codec<T> {
-  const type = parse(name);
+  const type = parse(readSchema(name), registry);
   const schemaId = schemaIds[name];
   let scratch = Buffer.allocUnsafe(64 * 1024);
   return {
@@ -94,19 +131,26 @@ function codecOf<T>(name: SchemaName): Codec<T> {
       return Buffer.from(scratch.subarray(0, end));
     },
     decode(bytes) {
-      const buffer = Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-      if (buffer.length < headerBytes || buffer[0] !== 0) throw new UndecodableRecord(`${name}: not in Confluent's wire format`);
-      const id = buffer.readUInt32BE(1);
-      if (id !== schemaId) throw new UnknownSchema(id, name);
-      try {
-        const { value, offset } = (type as never as { decode(b: Buffer, p: number): { value: T; offset: number } }).decode(buffer, headerBytes);
-        if (offset !== buffer.length) throw new UndecodableRecord(`${name}: ${buffer.length - offset} octets too many`);
-        return value;
-      } catch (error) {
-        throw error instanceof UndecodableRecord ? error : new UndecodableRecord(`${name}: ${(error as Error).message}`);
-      }
+      const { value, end } = decodeFrom<T>(type, name, bytes);
+      if (end !== bytes.length) throw new UndecodableRecord(`${name}: ${bytes.length - end} octets too many`);
+      return value;
     },
   };
+}
+
+/** What the type says of the bytes behind the header, and where that ends. @throws UnknownSchema, UndecodableRecord */
+function decodeFrom<T>(type: avro.Type, name: SchemaName, bytes: Uint8Array): { value: T; end: number } {
+  const buffer = Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (buffer.length < headerBytes || buffer[0] !== 0) throw new UndecodableRecord(`${name}: not in Confluent's wire format`);
+  const id = buffer.readUInt32BE(1);
+  if (id !== schemaIds[name]) throw new UnknownSchema(id, name);
+  try {
+    const { value, offset } = (type as never as { decode(b: Buffer, p: number): { value: T; offset: number } }).decode(buffer, headerBytes);
+    if (offset < 0) throw new UndecodableRecord(`${name}: it is shorter than it says`);
+    return { value, end: offset };
+  } catch (error) {
+    throw error instanceof UndecodableRecord ? error : new UndecodableRecord(`${name}: ${(error as Error).message}`);
+  }
 }
 
 export const narBatchCodec = codecOf<NarBatch>('nar-batch');
@@ -119,6 +163,22 @@ export const snapshotChunkCodec = codecOf<SnapshotChunk>('snapshot-chunk');
 export const agreementCodec = codecOf<Agreement>('agreement');
 export const verdictCodec = codecOf<Verdict>('verdict');
 export const foldStateCodec = codecOf<FoldState>('fold-state');
+
+/** All of a batch but its NARs. */
+export type NarBatchFrame = Omit<NarBatch, 'nars'>;
+
+const frameType = frameOf(readSchema('nar-batch'));
+
+function frameOf({ fields, ...schema }: RecordSchema): avro.Type {
+  if (fields.at(-1)?.name !== 'nars') throw new Error('nars must stay the last field of a NarBatch: they are read and written apart from the others');
+  return parse({ ...schema, fields: fields.slice(0, -1) }, {});
+}
+
+/** Decodes what comes before the NARs, and says where the array of these begins. @throws UnknownSchema, UndecodableRecord */
+export function decodeNarBatchFrame(bytes: Uint8Array): { readonly frame: NarBatchFrame; readonly narsStart: number } {
+  const { value, end } = decodeFrom<NarBatchFrame>(frameType, 'nar-batch', bytes);
+  return { frame: value, narsStart: end };
+}
 
 /** What an output's chain is computed over: its Avro encoding with the chain of n - 1 in place of its own. */
 export function encodeForChain(output: Output, previousChain: Uint8Array): Buffer {

@@ -177,6 +177,7 @@ describe('files', () => {
       'infra/demo.ts',
       'tests/bench/bench.ts',
       'tests/simulation/simulate.ts',
+      'tests/conformance/conformance.ts',
       // Loaded into the processes of a test by --import.
       'tests/integration/flip-on-signal.ts',
       'tests/simulation/worker.ts',

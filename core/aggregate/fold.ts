@@ -4,17 +4,18 @@
  *
  * A1. Nothing is folded before the log's first base entry, nor before the first configuration (G7).
  * A2. Of each incarnation sequence last + 1 is accepted; what is lower is a duplicate, what is higher a gap, of which nothing is taken (F3, F4).
- * A3. The partition's watermark never goes back; a batch's own counts as at most its append time (F11).
+ * A3. The partition's watermark never goes back; a batch's own counts as at most its append time (F11), and so does the time of reception.
  * A4. Every accepted flow is in exactly one open window or adjustment, and leaves it in exactly one output.
  * A5. A configuration or a schema that this release does not know throws before anything is changed: the replica stops, and never folds on.
  */
-import { foldStateCodec, narBatchCodec, UndecodableRecord } from '../../schemas/codec.ts';
+import { decodeNarBatchFrame, foldStateCodec, type NarBatchFrame, UndecodableRecord } from '../../schemas/codec.ts';
 import { adminCollector } from '../../schemas/topics.ts';
-import type { FoldCounts, FoldState, IncarnationSequence, NarBatch, OutputBlock } from '../../schemas/types.ts';
+import type { Base, FoldCounts, FoldState, IncarnationSequence, OutputBlock, SnapshotName } from '../../schemas/types.ts';
 import { Balance } from './balance.ts';
-import { type Digest, emptyChain } from './chain.ts';
+import { type Digest, emptyChain, sameChain } from './chain.ts';
 import { closeWindows } from './close.ts';
 import { Incarnations } from './live.ts';
+import { NarColumns } from './nar-columns.ts';
 import { Outputs } from './outputs.ts';
 import { compileSettings, type Settings } from './settings.ts';
 import { Windows } from './windows.ts';
@@ -39,8 +40,15 @@ export interface Step {
   readonly snapshotDue: boolean;
 }
 
-/** A base that names a snapshot of an earlier log, which this release cannot begin with. */
-export class UnsupportedBase extends Error {}
+/** The log's base names a snapshot of the log before it: only `onBase` takes such a record. */
+export class SnapshotNeeded extends Error {
+  readonly snapshot: SnapshotName;
+  constructor(snapshot: SnapshotName) {
+    const { replica, topic_id, offset } = snapshot;
+    super(`the log begins with the snapshot of replica ${replica} at offset ${offset} of the former log (topic id ${topic_id})`);
+    this.snapshot = snapshot;
+  }
+}
 
 /** Later than any date that a collector's clock can mean, in ms; keeps sums of times exact. */
 const timeMsMax = 8.64e15;
@@ -56,6 +64,8 @@ export class Fold {
   #incarnations = new Incarnations();
   #windows = new Windows();
   #balance = new Balance();
+  /** Of the batch that is being folded. */
+  readonly #nars = new NarColumns();
   #outputs: Outputs;
 
   /** The empty state, before the first record of a log. */
@@ -79,6 +89,30 @@ export class Fold {
     fold.#balance = Balance.restore(state.exporters);
     fold.#outputs = new Outputs(state.partition, state.n, state.chain, digest);
     return fold;
+  }
+
+  /**
+   * Goes on behind the base entry of a log that replaced another one, with the state that the base names (F5): n and chain go on, incarnations and
+   * windows are kept, offsets are those of the new log. The configuration in force is the state's.
+   * @throws SnapshotNeeded when the state is not the one that is named; RangeError when the record is no such base; as `restore`
+   */
+  static onBase(record: FoldRecord, state: Uint8Array, digest: Digest): Fold {
+    const fold = Fold.restore(state, digest);
+    const batch = decode(record.value, fold.partition, fold.#nars);
+    const snapshot = batch?.collector === adminCollector ? batch.base?.snapshot : null;
+    if (!batch || !snapshot) throw new RangeError(`the record at offset ${record.offset} is no base that names a snapshot`);
+    if (snapshot.n !== fold.n || !sameChain(snapshot.chain, fold.chain) || snapshot.offset !== fold.#nextOffset) throw new SnapshotNeeded(snapshot);
+    const heardMs = Math.min(batch.watermark_ms, record.appendedMs);
+    fold.#incarnations.accept(batch, heardMs - (fold.#settings?.config.lateness_ms ?? 0));
+    fold.#counts.accepted++;
+    fold.#nextOffset = record.offset + 1;
+    return fold;
+  }
+
+  /** The base entry that a record holds, where it may be the log's first; null for any other record. @throws UnknownSchema */
+  static baseIn(record: FoldRecord, partition: number): Base | null {
+    const batch = decode(record.value, partition, new NarColumns());
+    return batch?.collector === adminCollector && batch.sequence === 1 ? batch.base : null;
   }
 
   /** Canonical: equal states have equal bytes, in whichever order they came about. */
@@ -155,23 +189,23 @@ export class Fold {
     return this.#incarnations.sequences(collector);
   }
 
-  /** @throws UnknownSchema, UnknownFoldVersion, UnsupportedBase: nothing was changed, and nothing may be folded by this release any more */
+  /** @throws UnknownSchema, UnknownFoldVersion, SnapshotNeeded: nothing was changed, and nothing may be folded by this release any more */
   step(record: FoldRecord): Step {
     if (record.offset < this.#nextOffset) throw new RangeError(`offset ${record.offset} was folded: the next is ${this.#nextOffset}`);
-    const batch = decode(record.value, this.partition);
+    const batch = decode(record.value, this.partition, this.#nars);
     const outcome = batch ? this.#take(batch, record) : 'rejected';
     this.#nextOffset = record.offset + 1;
     this.#counts[outcome]++;
     return {
       outcome,
       collector: batch?.collector ?? '',
-      nars: outcome === 'accepted' && batch ? batch.nars.length : 0,
+      nars: outcome === 'accepted' && batch ? this.#nars.count : 0,
       blocks: this.#outputs.takeBlocks(),
       snapshotDue: this.isSnapshotDueAfter(record.offset),
     };
   }
 
-  #take(batch: NarBatch, record: FoldRecord): Outcome {
+  #take(batch: NarBatchFrame, record: FoldRecord): Outcome {
     const isAdmin = batch.collector === adminCollector;
     // A1.
     if (isAdmin ? !this.#hasBase && !batch.base : !this.#hasBase || !this.#settings) return 'before_base';
@@ -186,17 +220,14 @@ export class Fold {
     if (isAdmin) this.#administer(batch);
     const heardMs = Math.min(batch.watermark_ms, record.appendedMs); // A3
     this.#incarnations.accept(batch, heardMs - (this.#settings?.config.lateness_ms ?? 0));
-    if (this.#settings) this.#account(batch, heardMs, this.#settings, record.offset);
+    if (this.#settings) this.#account(batch, heardMs, this.#settings, record);
     return 'accepted';
   }
 
   /** A5: whatever throws here does so before a change. */
-  #administer(batch: NarBatch): void {
+  #administer(batch: NarBatchFrame): void {
     const { base, fold_config: config } = batch;
-    if (base?.snapshot && !this.#hasBase) {
-      const { replica, topic_id, offset } = base.snapshot;
-      throw new UnsupportedBase(`the log begins with snapshot ${offset} of replica ${replica} (topic ${topic_id}), which needs a newer release`);
-    }
+    if (base?.snapshot && !this.#hasBase) throw new SnapshotNeeded(base.snapshot);
     const isNext = config !== null && config.version === this.configVersion + 1;
     const settings = isNext ? compileSettings(config) : null;
     this.#hasBase ||= base !== null;
@@ -206,13 +237,13 @@ export class Fold {
     } else if (config) this.#counts.ignored_configs++;
   }
 
-  #account(batch: NarBatch, heardMs: number, settings: Settings, offset: number): void {
+  #account(batch: NarBatchFrame, heardMs: number, settings: Settings, { offset, appendedMs }: FoldRecord): void {
     const windows = this.#windows;
     const isFirst = windows.closedThroughMs === null;
     const allowedMs = this.#incarnations.watermark(settings.config.live_within_ms);
     if (allowedMs !== null && (this.#watermarkMs === null || allowedMs > this.#watermarkMs)) this.#watermarkMs = allowedMs; // A3
     if (isFirst && this.#watermarkMs !== null) windows.begin(this.#watermarkMs);
-    const rejected = windows.add(batch.nars, batch.exporters, settings);
+    const rejected = windows.add(this.#nars, batch.exporters, settings, appendedMs);
     this.#report(batch, heardMs);
     for (const { report, totals } of rejected) this.#balance.reject(report, totals);
     if (this.#watermarkMs === null) return;
@@ -222,7 +253,7 @@ export class Fold {
     closeWindows({ windows, balance: this.#balance, outputs: this.#outputs, config, watermarkMs: this.#watermarkMs, offset, doubts, heardIn });
   }
 
-  #report(batch: NarBatch, heardMs: number): void {
+  #report(batch: NarBatchFrame, heardMs: number): void {
     if (batch.exporters.length === 0 && batch.losses.length === 0) return;
     const { coverage } = this.#windows.coverageAt(heardMs);
     for (const report of batch.exporters) {
@@ -238,24 +269,18 @@ export class Fold {
   }
 }
 
-/** Null for what every release rejects alike (F16). @throws UnknownSchema */
-function decode(value: Uint8Array | null, partition: number): NarBatch | null {
+/** The batch's NARs are in the columns then. Null for what every release rejects alike (F16). @throws UnknownSchema */
+function decode(value: Uint8Array | null, partition: number, nars: NarColumns): NarBatchFrame | null {
   if (value === null) return null;
   try {
-    const batch = narBatchCodec.decode(value);
-    return isWellFormed(batch, partition) ? batch : null;
+    const { frame, narsStart } = decodeNarBatchFrame(value);
+    return nars.read(value, narsStart, frame.exporters.length, timeMsMax) && isWellFormed(frame, partition) ? frame : null;
   } catch (error) {
     if (error instanceof UndecodableRecord) return null;
     throw error;
   }
 }
 
-function isWellFormed(batch: NarBatch, partition: number): boolean {
-  if (batch.partition !== partition || batch.sequence < 1 || batch.through < batch.sequence || batch.watermark_ms < 0) return false;
-  const exporters = batch.exporters.length;
-  for (const nar of batch.nars) {
-    if (nar.exporter < 0 || nar.exporter >= exporters || nar.bytes < 0 || nar.packets < 0) return false;
-    if (nar.time_received_ms < 0 || nar.time_received_ms > timeMsMax) return false;
-  }
-  return true;
+function isWellFormed(batch: NarBatchFrame, partition: number): boolean {
+  return batch.partition === partition && batch.sequence >= 1 && batch.through >= batch.sequence && batch.watermark_ms >= 0;
 }

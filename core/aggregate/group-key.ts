@@ -3,8 +3,9 @@
  * to its group, so that no text is built for a flow whose values were seen before.
  * The tree and the accounts' table only remember what can be computed again: emptying them changes no result.
  */
-import type { ExporterReport, FoldConfig, GroupField, Nar } from '../../schemas/types.ts';
+import type { ExporterReport, FoldConfig, GroupField } from '../../schemas/types.ts';
 import { addressText } from '../nar/address.ts';
+import { type AddressField, addressFields, type NarColumns, type NumberField, numberAt, numberFields } from './nar-columns.ts';
 import { integerOf, PrefixMap } from './prefix-map.ts';
 import type { Usage } from './sums.ts';
 import type { Window } from './window.ts';
@@ -26,16 +27,14 @@ type Level = Map<Value, Level | Group>;
 
 interface Field {
   readonly name: string;
-  readonly valueOf: (nar: Nar, report: ExporterReport) => Value;
+  /** Of the NAR with this index. */
+  readonly value: (nars: NarColumns, index: number, report: ExporterReport) => Value;
   /** As it stands in outputs. */
-  readonly textOf: (nar: Nar, report: ExporterReport) => string;
+  readonly text: (nars: NarColumns, index: number, report: ExporterReport) => string;
 }
 
-const addressFields = ['src_addr', 'dst_addr', 'next_hop'] as const;
-const numberFields = [
-  ...['src_port', 'dst_port', 'proto', 'tcp_flags', 'ip_tos', 'in_if', 'out_if', 'src_as', 'dst_as', 'src_net', 'dst_net'],
-  ...['flow_direction', 'sampling_rate'],
-] as (keyof Nar)[];
+/** What is summed up or tells when is no property to group by. */
+const measures: readonly NumberField[] = ['bytes', 'packets', 'time_flow_start_ms', 'time_flow_end_ms', 'time_received_ms'];
 const exporterFields = ['sampler_address', 'observation_domain_id', 'protocol'] as const;
 
 const groupsRememberedMax = 1 << 17;
@@ -59,10 +58,10 @@ export class GroupKeys {
     this.#groupsMax = groupsMax;
   }
 
-  groupOf(nar: Nar, report: ExporterReport): Group {
+  groupOf(nars: NarColumns, index: number, report: ExporterReport): Group {
     let level = this.#root;
     for (const field of this.#fields) {
-      const value = field.valueOf(nar, report);
+      const value = field.value(nars, index, report);
       let next = level.get(value) as Level | undefined;
       if (!next) {
         next = new Map();
@@ -70,13 +69,13 @@ export class GroupKeys {
       }
       level = next;
     }
-    const value = this.#last ? this.#last.valueOf(nar, report) : 0;
-    return (level.get(value) as Group | undefined) ?? this.#remember(level, value, nar, report);
+    const value = this.#last ? this.#last.value(nars, index, report) : 0;
+    return (level.get(value) as Group | undefined) ?? this.#remember(level, value, nars, index, report);
   }
 
-  #remember(level: Level, value: Value, nar: Nar, report: ExporterReport): Group {
+  #remember(level: Level, value: Value, nars: NarColumns, index: number, report: ExporterReport): Group {
     const all = this.#last ? [...this.#fields, this.#last] : [];
-    const fields = all.map((field) => ({ name: field.name, value: field.textOf(nar, report) }));
+    const fields = all.map((field) => ({ name: field.name, value: field.text(nars, index, report) }));
     const group: Group = { key: groupKey(fields), fields, window: null, usage: null };
     if (this.#groups >= this.#groupsMax) {
       this.#root = new Map();
@@ -98,19 +97,43 @@ export function groupKey(fields: readonly GroupField[]): string {
 }
 
 function compileField(name: string, accounts: Accounts): Field {
-  if (name === 'src_account') {
-    return { name, valueOf: (nar) => accounts.of(nar.src_addr), textOf: (nar) => accounts.nameOf(accounts.of(nar.src_addr)) };
-  }
-  if (name === 'dst_account') {
-    return { name, valueOf: (nar) => accounts.of(nar.dst_addr), textOf: (nar) => accounts.nameOf(accounts.of(nar.dst_addr)) };
-  }
+  if (name === 'src_account') return accountField(name, 'src_addr', accounts);
+  if (name === 'dst_account') return accountField(name, 'dst_addr', accounts);
   const address = addressFields.find((field) => field === name);
-  if (address) return { name, valueOf: (nar) => addressValue(nar[address]), textOf: (nar) => textOfAddress(nar[address]) };
-  const number = numberFields.find((field) => field === name) as 'proto' | undefined;
-  if (number) return { name, valueOf: (nar) => nar[number], textOf: (nar) => String(nar[number]) };
+  if (address) return addressField(address);
+  const number = numberFields.find((field) => field === name && !measures.includes(field));
+  if (number) return numberField(number);
   const exporter = exporterFields.find((field) => field === name);
-  if (exporter) return { name, valueOf: (_nar, report) => report[exporter], textOf: (_nar, report) => String(report[exporter]) };
+  if (exporter) return { name, value: (_nars, _index, report) => report[exporter], text: (_nars, _index, report) => String(report[exporter]) };
   throw new UnknownGroupField(`group_by names ${name}, which this release does not know`);
+}
+
+function accountField(name: string, address: AddressField, accounts: Accounts): Field {
+  const at = addressFields.indexOf(address);
+  const value = ({ bytes, addresses }: NarColumns, index: number) => {
+    const { start, octets } = addresses[at] as NarColumns['addresses'][number];
+    return accounts.of(bytes, start[index] as number, octets[index] as number);
+  };
+  return { name, value, text: (nars, index) => accounts.nameOf(value(nars, index)) };
+}
+
+function addressField(name: AddressField): Field {
+  const at = addressFields.indexOf(name);
+  const octetsOf = ({ bytes, addresses }: NarColumns, index: number) => {
+    const { start, octets } = addresses[at] as NarColumns['addresses'][number];
+    return bytes.subarray(start[index], (start[index] as number) + (octets[index] as number));
+  };
+  const value = (nars: NarColumns, index: number) => {
+    const { start, octets } = nars.addresses[at] as NarColumns['addresses'][number];
+    return octets[index] === 4 ? integerOf(nars.bytes, start[index]) : latin1(octetsOf(nars, index));
+  };
+  return { name, value, text: (nars, index) => textOfAddress(octetsOf(nars, index)) };
+}
+
+function numberField(name: NumberField): Field {
+  const at = numberAt(name);
+  const value = ({ numbers }: NarColumns, index: number) => (numbers[at] as Float64Array)[index] as number;
+  return { name, value, text: (nars, index) => String(value(nars, index)) };
 }
 
 /**
@@ -128,13 +151,13 @@ class Accounts {
     this.#prefixes = new PrefixMap(entries);
   }
 
-  of(address: Uint8Array): number {
-    if (address.length !== 4) return this.#find(address);
-    const integer = integerOf(address);
+  of(bytes: Uint8Array, start: number, octets: number): number {
+    if (octets !== 4) return this.#find(bytes.subarray(start, start + octets));
+    const integer = integerOf(bytes, start);
     const slot = 2 * (Math.imul(integer, 0x9e3779b1) >>> addressShift);
     const remembered = this.#table[slot + 1] as number;
     if (remembered !== 0 && this.#table[slot] === integer) return remembered - 1;
-    const account = this.#find(address);
+    const account = this.#find(bytes.subarray(start, start + octets));
     this.#table[slot] = integer;
     this.#table[slot + 1] = account + 1;
     return account;
@@ -153,10 +176,8 @@ class Accounts {
   }
 }
 
-/** Anything but an IPv4 address as text. */
-function addressValue(address: Uint8Array): Value {
-  if (address.length === 4) return integerOf(address);
-  return Buffer.from(address.buffer, address.byteOffset, address.byteLength).toString('latin1');
+function latin1(octets: Uint8Array): string {
+  return Buffer.from(octets.buffer, octets.byteOffset, octets.byteLength).toString('latin1');
 }
 
 function textOfAddress(address: Uint8Array): string {

@@ -3,8 +3,10 @@
  * All of it is a pure function of the records accepted; no wall clock decides who has gone (F11, G10).
  * I8. The watermark never goes back, and no collector's clock moves it past the broker's append time.
  */
+
+import type { NarBatchFrame } from '../../schemas/codec.ts';
 import { adminCollector } from '../../schemas/topics.ts';
-import type { CollectorState, IncarnationSequence, IncarnationState, NarBatch } from '../../schemas/types.ts';
+import type { CollectorState, IncarnationSequence, IncarnationState } from '../../schemas/types.ts';
 import { compareText } from './window.ts';
 
 export class Incarnations {
@@ -46,7 +48,7 @@ export class Incarnations {
   }
 
   /** watermarkMs: the batch's own, limited by its append time, less the allowed lateness. */
-  accept(batch: NarBatch, watermarkMs: number): void {
+  accept(batch: NarBatchFrame, watermarkMs: number): void {
     const { collector, incarnation, through, goodbye, volatile } = batch;
     const known = this.hear(collector);
     const before = known.get(incarnation);

@@ -57,9 +57,9 @@ function parsePrefix(prefix: string): { network: Uint8Array; length: number } {
   return { network, length };
 }
 
-/** An IPv4 address as a signed 32-bit integer, which V8 keeps without an object. */
-export function integerOf(v4: Uint8Array): number {
-  return ((v4[0] as number) << 24) | ((v4[1] as number) << 16) | ((v4[2] as number) << 8) | (v4[3] as number);
+/** The IPv4 address there as a signed 32-bit integer, which V8 keeps without an object. */
+export function integerOf(bytes: Uint8Array, at = 0): number {
+  return ((bytes[at] as number) << 24) | ((bytes[at + 1] as number) << 16) | ((bytes[at + 2] as number) << 8) | (bytes[at + 3] as number);
 }
 
 function maskedV4(integer: number, length: number): number {

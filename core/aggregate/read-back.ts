@@ -156,6 +156,11 @@ export class ReadBack {
     return null;
   }
 
+  /** Nothing is in the topic, since all of it was cut or it was re-created: whatever is written to it next goes on from here. */
+  beginAt(position: Position): void {
+    if (this.n === 0) this.#tail = position;
+  }
+
   /** n up to which something is there to be written or read back. */
   get knownN(): number {
     return Math.max(this.n, this.#unread.at(-1)?.lastN ?? 0);

@@ -4,8 +4,9 @@
  * I9. A window is closed when its end is at or before closedThroughMs. A flow of a closed window is added to the adjustments of that window,
  * any other to the open window, so every accepted flow is in exactly one of them.
  */
-import type { ExporterReport, GroupState, Nar, WindowState } from '../../schemas/types.ts';
+import type { ExporterReport, GroupState, WindowState } from '../../schemas/types.ts';
 import { type Group, groupKey } from './group-key.ts';
+import { type NarColumns, numberAt } from './nar-columns.ts';
 import type { Settings } from './settings.ts';
 import { Held, Totals, type Usage } from './sums.ts';
 import {
@@ -29,6 +30,18 @@ interface BatchExporter {
   totals: Totals | null;
   rejected: Totals | null;
 }
+
+/** A flow that is longer than its window. */
+interface SpreadFlow {
+  readonly startMs: number;
+  readonly endMs: number;
+  readonly bytes: number;
+  readonly packets: number;
+  readonly factor: number;
+}
+
+const [bytesAt, packetsAt, rateAt] = [numberAt('bytes'), numberAt('packets'), numberAt('sampling_rate')];
+const [startAt, endAt, receivedAt] = [numberAt('time_flow_start_ms'), numberAt('time_flow_end_ms'), numberAt('time_received_ms')];
 
 /** Flows of an exporter that were not taken, since what is held already leaves no room for their counters. */
 export interface Rejected {
@@ -77,21 +90,27 @@ export class Windows {
     this.#formerLate = late.filter((window) => !isPresent(window));
   }
 
-  /** Adds the flows of a batch. Every nar.exporter is an index into reports. @returns what was not taken, by exporter */
-  add(nars: readonly Nar[], reports: readonly ExporterReport[], settings: Settings): Rejected[] {
+  /**
+   * Adds the flows of a batch, which were received at most at its append time: a collector's clock that is ahead would put them into windows that
+   * close in hours. Every exporter is an index into reports. @returns what was not taken, by exporter
+   */
+  add(nars: NarColumns, reports: readonly ExporterReport[], settings: Settings, appendedMs: number): Rejected[] {
     const { config, keys, scaled } = settings;
     const { past_ms_max: pastMs, future_ms_max: futureMs, spread } = config;
     const exporters = reports.map((report): BatchExporter => ({ key: exporterKey(report), report, window: null, totals: null, rejected: null }));
     let window: Window | null = null;
-    for (const nar of nars) {
-      const exporter = exporters[nar.exporter] as BatchExporter;
-      const group = keys.groupOf(nar, exporter.report);
-      const receivedMs = nar.time_received_ms;
-      let endMs = nar.time_flow_end_ms;
+    const { numbers } = nars;
+    const [allBytes, allPackets, rates] = [numbers[bytesAt], numbers[packetsAt], numbers[rateAt]] as [Float64Array, Float64Array, Float64Array];
+    const [starts, ends, receptions] = [numbers[startAt], numbers[endAt], numbers[receivedAt]] as [Float64Array, Float64Array, Float64Array];
+    for (let index = 0; index < nars.count; index++) {
+      const exporter = exporters[nars.exporter[index] as number] as BatchExporter;
+      const group = keys.groupOf(nars, index, exporter.report);
+      const receivedMs = Math.min(receptions[index] as number, appendedMs);
+      let endMs = ends[index] as number;
       const inBounds = endMs >= receivedMs - pastMs && endMs <= receivedMs + futureMs;
       if (!inBounds) endMs = endMs < receivedMs ? receivedMs - pastMs : receivedMs + futureMs;
       if (window === null || endMs < window.startMs || endMs >= window.endMs) window = this.#windowAt(windowStart(endMs, this.#windowMs));
-      const { bytes, packets, sampling_rate: rate } = nar;
+      const [bytes, packets, rate] = [allBytes[index] as number, allPackets[index] as number, rates[index] as number];
       // A product of 2^53 or more is as implausible as such a counter; the flow then counts as exported, as one whose rate is not known.
       const sampled = scaled && rate > 0 && bytes * rate <= Number.MAX_SAFE_INTEGER && packets * rate <= Number.MAX_SAFE_INTEGER;
       const factor = sampled ? rate : 1;
@@ -102,8 +121,9 @@ export class Windows {
       }
       if (!inBounds) window.coverage.clampedFlows++;
       if (scaled && !sampled) window.coverage.unsampledFlows++;
-      if (spread && nar.time_flow_start_ms < window.startMs) {
-        this.#spread(group, exporter, Math.max(nar.time_flow_start_ms, endMs - pastMs), endMs, nar, factor);
+      const startMs = starts[index] as number;
+      if (spread && startMs < window.startMs) {
+        this.#spread(group, exporter, { startMs: Math.max(startMs, endMs - pastMs), endMs, bytes, packets, factor });
       } else addTo(window, group, exporter, 1, bytes, packets, factor);
     }
     return exporters.flatMap(({ report, rejected }) => (rejected ? { report, totals: rejected } : []));
@@ -188,11 +208,11 @@ export class Windows {
   }
 
   /** The flow counts in the window of its end; its bytes and packets in each that it spans. */
-  #spread(group: Group, exporter: BatchExporter, startMs: number, endMs: number, nar: Nar, factor: number): void {
+  #spread(group: Group, exporter: BatchExporter, { startMs, endMs, factor, ...flow }: SpreadFlow): void {
     const parts = overlaps(startMs, endMs, this.#windowMs);
     const weights = parts.map(({ ms }) => ms);
-    const bytes = shares(nar.bytes, weights);
-    const packets = shares(nar.packets, weights);
+    const bytes = shares(flow.bytes, weights);
+    const packets = shares(flow.packets, weights);
     for (const [index, { windowStartMs }] of parts.entries()) {
       const flows = index === parts.length - 1 ? 1 : 0;
       const partBytes = bytes[index] as number;

@@ -8,10 +8,10 @@ import { otherReplica, type Replica, replicas } from '../../schemas/topics.ts';
 import type { Election } from '../../schemas/types.ts';
 import type { Verdicts } from '../judge/verdicts.ts';
 import type { Elections } from './elections.ts';
-import type { Hearing } from './hearing.ts';
+import type { Hearing, ReplicaHeard } from './hearing.ts';
 
 export interface ElectOptions {
-  /** A replica that was not heard for longer is silent. */
+  /** A replica that was not heard for longer is silent; one that speaks slowly at present gets up to `patienceMax` times as long. */
   readonly silentAfterMs: number;
   /** A replica that stands still for longer, while the other is ahead, is stalled. */
   readonly stalledAfterMs: number;
@@ -53,9 +53,15 @@ const restMemoryMs = 600_000;
 const restMaxMs = 300_000;
 /** After a suspicion the acknowledgments of the new leader must have had time to come. */
 const softRestMs = 5_000;
-/** Silence and a stop are facts, so the first of them are answered at once; a replica that blinks for longer is not. */
+/** Silence and a stop are facts, so the first of them are answered at once; a replica that blinks for longer costs a moment each time. */
 const hardRestMs = 1_000;
 const hardElectionsFree = 4;
+/** Longer than that nobody waits for one that is known to be dead. */
+const hardRestMaxMs = 5_000;
+/** A replica is silent when it was not heard for so many times its longest pause lately: on a busy machine everybody speaks slowly. */
+const pauseFactor = 2.5;
+/** But one that slept is not to be waited for as long again. */
+const patienceMax = 2;
 
 /**
  * How long a partition's last election must be past before the next one, so that two replicas that are accused in turn do not flap.
@@ -65,7 +71,7 @@ export function restMs(reason: Reason, electionsLately: number): number {
   // A leader in quarantine is read by nobody: there is nothing to wait for.
   if (electionsLately === 0 || reason === 'quarantined') return 0;
   if (reason === 'suspected' || reason === 'stalled') return Math.min(restMaxMs, softRestMs * 2 ** (electionsLately - 1));
-  return electionsLately < hardElectionsFree ? 0 : Math.min(restMaxMs, hardRestMs * 2 ** (electionsLately - hardElectionsFree));
+  return electionsLately < hardElectionsFree ? 0 : Math.min(hardRestMaxMs, hardRestMs * 2 ** (electionsLately - hardElectionsFree));
 }
 
 class PartitionView {
@@ -119,7 +125,7 @@ class PartitionView {
     const { hearing } = this.#heard;
     const heard = hearing.replica(replica);
     const part = hearing.partition(replica, this.#partition);
-    if (!heard || !part || this.#nowMs - heard.heardMs > this.#options.silentAfterMs) return false;
+    if (!heard || !part || this.#nowMs - heard.heardMs > this.#silentAfterMs(heard)) return false;
     if (part.health.state !== 'running' || this.#quarantine(replica) || this.#stop(replica)) return false;
     const feed = hearing.feed(this.#partition);
     if (!feed || part.health.n > feed.n) return true;
@@ -154,8 +160,13 @@ class PartitionView {
     const heard = this.#heard.hearing.replica(replica);
     if (!heard) return { reason: 'silent', evidence: `${replica} was never heard` };
     const ageMs = this.#nowMs - heard.heardMs;
-    if (ageMs <= this.#options.silentAfterMs) return null;
+    if (ageMs <= this.#silentAfterMs(heard)) return null;
     return { reason: 'silent', evidence: `${replica} was last heard ${ageMs} ms ago` };
+  }
+
+  #silentAfterMs({ pauseMs }: ReplicaHeard): number {
+    const { silentAfterMs } = this.#options;
+    return Math.min(patienceMax * silentAfterMs, Math.max(silentAfterMs, pauseFactor * pauseMs));
   }
 
   /** It stands still though there is something to do, which the other shows by being ahead. */

@@ -17,9 +17,11 @@ export class Elections {
   /** Says whether it counts. `heardMs` is the listener's time when it was read; of one that was read late, when it was written. */
   apply(election: Election, heardMs: number): boolean {
     const { partition, epoch, reason } = election;
-    if (!isReplica(election.leader) || epoch < (this.#last.get(partition)?.epoch ?? 0)) return false;
+    const lastEpoch = this.#last.get(partition)?.epoch ?? 0;
+    if (!isReplica(election.leader) || epoch < lastEpoch) return false;
     this.#last.set(partition, election);
-    if (reason !== 'initial') this.#heardMs.set(partition, [...(this.#heardMs.get(partition) ?? []), heardMs].slice(-heardMax));
+    // What several watchdogs wrote at once is one election.
+    if (reason !== 'initial' && epoch > lastEpoch) this.#heardMs.set(partition, [...(this.#heardMs.get(partition) ?? []), heardMs].slice(-heardMax));
     return true;
   }
 
@@ -32,7 +34,7 @@ export class Elections {
     return leader !== undefined && isReplica(leader) ? leader : null;
   }
 
-  /** When the partition's elections since then were heard, the initial one aside, in log order. */
+  /** When the partition's elections since then were heard, the initial one aside, each epoch once, in log order. */
   heardSince(partition: number, sinceMs: number): number[] {
     return (this.#heardMs.get(partition) ?? []).filter((heardMs) => heardMs >= sinceMs);
   }

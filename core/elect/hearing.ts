@@ -18,6 +18,8 @@ export interface PartitionHeard {
 export interface ReplicaHeard {
   readonly incarnation: string;
   readonly heardMs: number;
+  /** The longest pause between two of its reports, older ones counting less and less: how slowly it speaks at present. */
+  readonly pauseMs: number;
   readonly stopping: boolean;
   readonly partitions: ReadonlyMap<number, PartitionHeard>;
 }
@@ -34,6 +36,9 @@ export interface SuspicionHeard {
   readonly sinceMs: number;
   readonly heardMs: number;
 }
+
+/** What a pause counts after the next report, as a share of what it counted before: after seven reports half of it. */
+const pauseDecay = 0.9;
 
 export class Hearing {
   readonly #replicas = new Map<Replica, ReplicaHeard>();
@@ -78,7 +83,8 @@ export class Hearing {
     for (const part of health.partitions) {
       partitions.set(part.partition, this.#compare(part, same?.get(part.partition), heardMs));
     }
-    this.#replicas.set(replica, { incarnation: health.incarnation, heardMs, stopping: health.stopping, partitions });
+    const pauseMs = before && same ? Math.max(heardMs - before.heardMs, before.pauseMs * pauseDecay) : 0;
+    this.#replicas.set(replica, { incarnation: health.incarnation, heardMs, pauseMs, stopping: health.stopping, partitions });
   }
 
   #compare(health: PartitionHealth, before: PartitionHeard | undefined, heardMs: number): PartitionHeard {

@@ -244,11 +244,12 @@ export class FeedPartition {
 
   /** What a verdict cannot end. */
   #remedy({ between }: Divergence): string {
-    if (!between.includes('aggregates') || !replicas.some((replica) => this.#judged[replica])) return '';
+    const wrongFrom = replicas.flatMap((replica) => this.#judged[replica]?.n ?? []);
+    if (!between.includes('aggregates') || wrongFrom.length === 0) return '';
     return (
-      '; what stands in aggregates is not what the fresh fold of the log gives, and nothing that is published is rewritten: ' +
-      'the difference would have to go out as adjustments, which this release does not write. ' +
-      'Stop accounting, re-create the topic aggregates and the ledger, and let both be filled again'
+      `; output ${Math.min(...wrongFrom)} or a later one was emitted although it is wrong. Nothing that is published is rewritten, ` +
+      'and the difference would have to go out as adjustments, which this release does not write: the partition stays held until aggregates ' +
+      'and the ledger are restored as they were before. With feed.emit: agreed nothing wrong is emitted'
     );
   }
 

@@ -89,7 +89,7 @@ export class Trial {
     return open.sort((one, other) => lastN(one) - lastN(other))[0] ?? null;
   }
 
-  /** @throws UnknownSchema, UnknownFoldVersion, UnsupportedBase */
+  /** @throws UnknownSchema, UnknownFoldVersion, SnapshotNeeded */
   takeNars(record: FoldRecord): void {
     for (const block of this.#fold.step(record).blocks) for (const { n, chain } of block.outputs) this.#judged.set(n, chain);
     for (const replica of replicas) this.#takePending(replica);

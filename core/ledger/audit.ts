@@ -50,6 +50,8 @@ export interface AuditReport {
   readonly unclosed_windows: number;
   readonly divergence: number;
   readonly divergences: readonly string[];
+  /** Replicas that were judged to be wrong and are not repaired yet; what is billed comes from the other. */
+  readonly quarantined: readonly string[];
   readonly doubts: number;
   readonly complete: boolean;
   readonly waiting_for: readonly string[];
@@ -57,6 +59,9 @@ export interface AuditReport {
 
 /** A service that has not been heard for this long is silent: several of its intervals, and a pause of its process. */
 const silentMs = 5_000;
+
+/** States of an aggregator's partition in which nothing is to be expected of it. */
+const notFolding: readonly string[] = ['stopped', 'disputed', 'quarantined'];
 
 const parts = ['decoded', 'aggregated', 'late', 'rejected', 'lost'] as const;
 
@@ -82,6 +87,7 @@ export function auditReport(facts: AuditFacts): AuditReport {
     unclosed_windows: partitions.reduce((total, account) => total + account.unclosedWindows, 0),
     divergence: divergences.size,
     divergences: [...divergences.values()],
+    quarantined: findQuarantined(health),
     doubts: partitions.reduce((total, account) => total + account.doubts, 0),
     complete: waitingFor.length === 0,
     waiting_for: waitingFor,
@@ -221,7 +227,9 @@ function findDivergences({ partitions, health, chainAt }: AuditFacts): Map<numbe
     for (const state of record.partitions) {
       if (live && record.role === 'feed' && state.state === 'held') note(state.partition, `held by feed ${record.id}: ${state.detail}`);
       if (live && record.role === 'accounting' && state.state === 'stopped') note(state.partition, `not booked any further: ${state.detail}`);
-      if (state.n === 0 || !['aggregator', 'feed'].includes(record.role)) continue;
+      if (live && record.role === 'aggregator' && state.state === 'disputed') note(state.partition, `aggregator ${record.id}: ${state.detail}`);
+      // What a replica in quarantine says counts for nobody.
+      if (state.n === 0 || state.state === 'quarantined' || !['aggregator', 'feed'].includes(record.role)) continue;
       const who = `${record.role} ${record.id}`;
       const key = `${state.partition}/${state.n}`;
       const other = seen.get(key);
@@ -233,6 +241,14 @@ function findDivergences({ partitions, health, chainAt }: AuditFacts): Map<numbe
     }
   }
   return found;
+}
+
+function findQuarantined({ records, nowMs }: HealthFacts): string[] {
+  return records
+    .filter((record) => record.role === 'aggregator' && isLive(record, nowMs))
+    .flatMap(({ id, partitions }) => partitions.map((state) => ({ id, state })))
+    .filter(({ state }) => state.state === 'quarantined')
+    .map(({ id, state }) => `partition ${state.partition}: aggregator ${id} is ${state.detail}`);
 }
 
 function findWaiting(facts: AuditFacts): string[] {
@@ -278,7 +294,7 @@ function partitionNumbers({ partitions, health }: AuditFacts): number[] {
 function waitingInPartition(partition: number, bookedN: number, health: HealthFacts): string[] {
   const replicas = health.records
     .filter((record) => record.role === 'aggregator' && isLive(record, health.nowMs))
-    .flatMap((record) => record.partitions.filter((state) => state.partition === partition && state.state !== 'stopped'));
+    .flatMap((record) => record.partitions.filter((state) => state.partition === partition && !notFolding.includes(state.state)));
   const furthest = replicas.reduce<PartitionHealth | null>((best, state) => (best && best.next_offset >= state.next_offset ? best : state), null);
   if (!furthest) return [`partition ${partition}: no aggregator is running on it`];
   const found: string[] = [];

@@ -7,7 +7,7 @@ export const aggregatorConfig = section({
   ack_interval: duration('100ms', { min: '1ms', max: '10s' }),
   ack_repeat: duration('1s', { min: '10ms', max: '1m' }),
   snapshot_idle: duration('30s', { min: '100ms' }),
-  health_interval: duration('200ms', { min: '50ms', max: '10s' }),
+  health_interval: duration('100ms', { min: '50ms', max: '10s' }),
   /** Of replica a and of replica b: one file serves both. */
   http_a: address('127.0.0.1:9102'),
   http_b: address('127.0.0.1:9103'),

@@ -12,12 +12,13 @@
  */
 import { LogFault, type LogReader, type LogRecord, type LogWriter } from '../../adapters/ports.ts';
 import { emptyChain } from '../../core/aggregate/chain.ts';
-import { UnsupportedBase } from '../../core/aggregate/fold.ts';
+import { SnapshotNeeded } from '../../core/aggregate/fold.ts';
 import { NotDeterministic } from '../../core/aggregate/read-back.ts';
 import { UnknownFoldVersion } from '../../core/aggregate/settings.ts';
 import { UndecodableRecord, UnknownSchema } from '../../schemas/codec.ts';
 import { outputTopic, topics } from '../../schemas/topics.ts';
 import type { PartitionHealth, Verdict } from '../../schemas/types.ts';
+import { BaseSearch, MissingBase } from '../beginning.ts';
 import { endRepair, type Repair, repair } from './repair.ts';
 import { logEnded, PartitionEnded, type Restored, replacedRemedy, restore, type Standing, standsThere } from './restore.ts';
 import { type AggregatorParts, type PartitionCounters, type Probation, Running } from './running.ts';
@@ -27,7 +28,14 @@ type Phase =
   | { readonly kind: 'restoring'; readonly problem: string }
   | { readonly kind: 'running'; readonly running: Running; check: Check }
   | { readonly kind: 'stopping'; readonly running: Running; readonly reason: string; readonly isFault: boolean }
-  | { readonly kind: 'stopped'; readonly reason: string; readonly isFault: boolean; readonly isDisputed: boolean; readonly last: Running | null };
+  | {
+      readonly kind: 'stopped';
+      readonly reason: string;
+      readonly isFault: boolean;
+      readonly isDisputed: boolean;
+      readonly last: Running | null;
+      lookMs: number;
+    };
 
 /** due: to be checked from then on; under_way: being checked; in both nothing is folded. done: nars is read, or held up by what is not folded yet. */
 type Check =
@@ -36,12 +44,13 @@ type Check =
   | { readonly kind: 'done'; lookedMs: number; isReading: boolean };
 
 /** Ends of one partition; each message names the remedy. A refused message is one that the broker will never take. */
-const endings = [PartitionEnded, NotDeterministic, UnknownSchema, UndecodableRecord, UnknownFoldVersion, UnsupportedBase, LogFault];
+const endings = [PartitionEnded, NotDeterministic, UnknownSchema, UndecodableRecord, UnknownFoldVersion, MissingBase, LogFault];
 
 const retryMs = 250;
-/** A replica that is wrong again and again is repaired ever more seldom. */
+/** A replica that is wrong again and again is repaired ever more seldom; it begins anew when it was sound for so long. */
 const repairRestFirstMs = 10_000;
 const repairRestMaxMs = 600_000;
+const soundMs = 3_600_000;
 /** A topic that was re-created is noticed within this also where the reader sees no fault. */
 const lookIntervalMs = 5_000;
 
@@ -64,6 +73,16 @@ export class ReplicaPartition {
   #phase: Phase = { kind: 'starting', fromMs: 0, problem: '' };
   /** null before the verdicts were read: nothing is begun before it is known whose snapshots may be taken. */
   #standing: Standing | null = null;
+  #quarantinedMs = Number.NEGATIVE_INFINITY;
+  #repairRestMs = 0;
+  /** The last state that was given up. */
+  #abandoned: Running | null = null;
+  readonly #bases: BaseSearch;
+  /** It stopped since its log is not the one that was folded. */
+  #hasEnded = false;
+  /** The base entry that was begun with last, by its topic id and offset. */
+  #begunBase = '';
+  #lookingForBase = false;
   #stopRequested = false;
   /** An error of this program: the process is to end with it. */
   failure: unknown = null;
@@ -73,6 +92,7 @@ export class ReplicaPartition {
     this.partition = partition;
     this.#reader = reader;
     this.#writer = writer;
+    this.#bases = new BaseSearch(parts.log, partition);
   }
 
   /** The last verdicts on this replica and on the other. */
@@ -93,12 +113,15 @@ export class ReplicaPartition {
 
   #quarantine({ epoch, n, evidence }: Verdict): void {
     const { clock, logger } = this.#parts;
-    const restMs = this.counters.quarantines === 0 ? 0 : Math.min(repairRestMaxMs, repairRestFirstMs * 2 ** (this.counters.quarantines - 1));
+    const now = clock.now();
+    const isFirst = now - this.#quarantinedMs > soundMs;
+    this.#repairRestMs = isFirst ? 0 : Math.min(repairRestMaxMs, Math.max(repairRestFirstMs, 2 * this.#repairRestMs));
+    this.#quarantinedMs = now;
     this.counters.quarantines++;
     logger.error({ partition: this.partition, epoch, n }, `in quarantine, its state is abandoned: ${evidence}`);
     this.#abandon();
     if (this.#stopRequested) this.#phase = stoppedPhase('stopping', null);
-    else this.#phase = { kind: 'starting', fromMs: clock.now() + restMs, problem: '' };
+    else this.#phase = { kind: 'starting', fromMs: now + this.#repairRestMs, problem: '' };
   }
 
   #acquit({ epoch, begins }: Verdict): void {
@@ -151,7 +174,10 @@ export class ReplicaPartition {
   /** Records of nars. */
   takeNars(records: readonly LogRecord[], endOffset: number): void {
     const phase = this.#phase;
-    if (phase.kind === 'running' && phase.check.kind === 'done') phase.running.enqueue(records, endOffset);
+    if (phase.kind !== 'running' || phase.check.kind !== 'done') return;
+    // A log that ends before it ended may be another one of the same name.
+    if (endOffset < phase.running.endOffset) this.#suspend(phase, this.#parts.clock.now(), `nars/${this.partition} ends before it ended`);
+    else phase.running.enqueue(records, endOffset);
   }
 
   /** Records of the own output topic. */
@@ -177,7 +203,8 @@ export class ReplicaPartition {
     const now = this.#parts.clock.now();
     switch (phase.kind) {
       case 'starting':
-        if (this.#standing && now >= phase.fromMs) this.#restore(phase.problem, this.#standing);
+        // What the state before has on its way would else come after what takes its place.
+        if (this.#standing && now >= phase.fromMs && this.#abandoned?.isQuiet !== false) this.#restore(phase.problem, this.#standing);
         return;
       case 'running': {
         if (phase.check.kind === 'due' && now >= phase.check.fromMs) this.#check(phase);
@@ -188,7 +215,35 @@ export class ReplicaPartition {
       case 'stopping':
         this.#workOn(phase.running);
         if (phase.running.isFinished) this.#stopped(phase.reason, phase.isFault);
+        return;
+      case 'stopped':
+        if (this.#hasEnded && !this.#stopRequested && now >= phase.lookMs) this.#lookForBase(phase, now);
     }
+  }
+
+  /** The log has ended, or could not be begun: it goes on, without a new process, from a base that was written since. */
+  #lookForBase(phase: Phase & { kind: 'stopped' }, now: number): void {
+    phase.lookMs = now + lookIntervalMs;
+    if (this.#lookingForBase) return;
+    this.#lookingForBase = true;
+    this.#bases
+      .find()
+      .then(
+        (found) => {
+          const name = this.#bases.foundName;
+          if (this.#phase !== phase || !found?.base.snapshot || name === this.#begunBase) return;
+          this.#begunBase = name;
+          this.#hasEnded = false;
+          this.#parts.logger.warn({ partition: this.partition, base: name }, 'the log has a new base, the partition begins with it');
+          this.#phase = { kind: 'starting', fromMs: now, problem: phase.reason };
+        },
+        (error) => {
+          if (!(error instanceof LogFault)) this.failure = error;
+        },
+      )
+      .finally(() => {
+        this.#lookingForBase = false;
+      });
   }
 
   #workOn(running: Running): void {
@@ -200,7 +255,9 @@ export class ReplicaPartition {
   /** The reader failed: where it stands is looked at before anything else is folded. */
   readerFailed(fault: LogFault): void {
     const phase = this.#phase;
-    if (phase.kind === 'running') this.#suspend(phase, this.#parts.clock.now(), fault.message);
+    if (phase.kind !== 'running') return;
+    if (fault.kind === 'out_of_range' && fault.at?.topic === outputTopic(this.#parts.replica).name) this.#again(fault.message);
+    else this.#suspend(phase, this.#parts.clock.now(), fault.message);
   }
 
   /** Finishes what was folded, and stops. */
@@ -231,6 +288,8 @@ export class ReplicaPartition {
     const phase = this.#phase;
     if (this.quarantine) return 'quarantined';
     if (phase.kind === 'stopped' && phase.isDisputed) return 'disputed';
+    // Where it stood is not written yet, and the base of the next log may rest on that.
+    if (phase.kind === 'stopping' && this.#hasEnded) return 'running';
     if ((phase.kind === 'stopping' || phase.kind === 'stopped') && phase.isFault) return 'stopped';
     return phase.kind === 'starting' || phase.kind === 'restoring' ? 'starting' : 'running';
   }
@@ -240,12 +299,13 @@ export class ReplicaPartition {
     const phase: Phase = { kind: 'restoring', problem };
     this.#phase = phase;
     const verdict = this.quarantine;
-    const parts = { log, digest, replica, standing, nowMs: () => clock.now() };
+    const parts = { log, digest, replica, standing, bases: this.#bases, nowMs: () => clock.now() };
     const restoring: Promise<Restored | Repair> = verdict ? repair(parts, this.#writer, this.partition, verdict) : restore(parts, this.partition);
     restoring.then(
       (restored) => {
         if (this.#phase !== phase) return;
         const { fold, readBack, origin } = restored;
+        this.#abandoned = null;
         this.counters.restores++;
         logger.info({ partition: this.partition, offset: fold.nextOffset, n: fold.n, written: readBack.n, origin }, 'partition restored');
         const probation = verdict && 'begins' in restored ? this.#probation(verdict, restored.begins) : null;
@@ -353,6 +413,10 @@ export class ReplicaPartition {
       if (phase.kind !== 'stopping') this.#again(error.message);
       return;
     }
+    if (error instanceof SnapshotNeeded) {
+      this.#again(error.message);
+      return;
+    }
     if (!(error instanceof Error) || !endings.some((ending) => error instanceof ending)) {
       this.failure = error;
       return;
@@ -362,6 +426,7 @@ export class ReplicaPartition {
       this.#again(error.message);
       return;
     }
+    this.#hasEnded = error instanceof PartitionEnded;
     this.#parts.logger.error({ partition: this.partition, reason: error.message }, 'partition stopped');
     const isUnsound = error instanceof NotDeterministic || error instanceof LogFault;
     if (phase.kind === 'running' && !isUnsound) this.#finish(phase.running, error.message, true, !(error instanceof PartitionEnded));
@@ -387,6 +452,7 @@ export class ReplicaPartition {
   }
 
   #abandon(): void {
+    this.#abandoned = this.running ?? this.#abandoned;
     this.running?.abandon();
     this.#reader.unassign(topics.nars.name, this.partition);
     this.#reader.unassign(outputTopic(this.#parts.replica).name, this.partition);
@@ -394,5 +460,5 @@ export class ReplicaPartition {
 }
 
 function stoppedPhase(reason: string, last: Running | null): Phase & { kind: 'stopped' } {
-  return { kind: 'stopped', reason, isFault: false, isDisputed: false, last };
+  return { kind: 'stopped', reason, isFault: false, isDisputed: false, last, lookMs: 0 };
 }

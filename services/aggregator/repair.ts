@@ -9,7 +9,7 @@
  * the topic holds what it held (F7, G2); the fold's outputs follow, up to the first that was wrong and beyond it; all of that is read back; the
  * head of the topic is cut in front of it, so that no reader meets the wrong history; and only then the verdict says that it is repaired.
  */
-import { type Log, LogFault, type LogMessage, type LogWriter } from '../../adapters/ports.ts';
+import { type Clock, type Log, LogFault, type LogMessage, type LogWriter } from '../../adapters/ports.ts';
 import { sameChain } from '../../core/aggregate/chain.ts';
 import { Fold } from '../../core/aggregate/fold.ts';
 import { NotDeterministic, noPosition, type Position, ReadBack } from '../../core/aggregate/read-back.ts';
@@ -18,6 +18,7 @@ import { verdictCodec } from '../../schemas/codec.ts';
 import { messageBytesMax, otherReplica, outputTopic, type Replica, topics } from '../../schemas/topics.ts';
 import type { OutputBlock, Verdict } from '../../schemas/types.ts';
 import { AgreementLog } from '../agreement-log.ts';
+import { beginningOf } from '../beginning.ts';
 import { recordsBetween } from '../log-records.ts';
 import { deleteSnapshots, readSnapshots, type Snapshot, type SnapshotMark } from '../snapshots.ts';
 import { decodeBlock, PartitionEnded, type Restored, type RestoreParts, requireContinuation } from './restore.ts';
@@ -41,7 +42,9 @@ export async function repair(parts: RestoreParts, writer: LogWriter, partition: 
   const agreed = agreements.of(partition, topicId);
   const isAgreed = ({ offset, state }: Snapshot) => agreed !== null && offset === agreed.offset && sameChain(digest(state), agreed.digest);
   const alike = own.whole.filter((snapshot) => isAgreed(snapshot) || others.whole.some((other) => isSame(snapshot, other)));
-  const isWrong = (mark: SnapshotMark) => mark.topicId === topicId && !alike.some(({ offset }) => offset === mark.offset);
+  // Of so many that they were not all read, the agreed one is not wrong for that.
+  const isUnread = (offset: number) => offset === agreed?.offset && !own.whole.some((snapshot) => snapshot.offset === offset);
+  const isWrong = ({ topicId: id, offset }: SnapshotMark) => id === topicId && !alike.some((one) => one.offset === offset) && !isUnread(offset);
   const wrong = [...own.marks].filter(([, mark]) => isWrong(mark)).map(([name]) => name);
   await deleteSnapshots(writer, replica, partition, own.marks, wrong);
   const { startOffset } = await log.bounds(topics.nars.name, partition);
@@ -53,15 +56,17 @@ export async function repair(parts: RestoreParts, writer: LogWriter, partition: 
     );
   }
   if (snapshot) await requireContinuation(log, digest, snapshot);
-  const fold = snapshot ? Fold.restore(snapshot.state, digest) : new Fold(partition, digest);
+  const beginning = snapshot ? null : await beginningOf(log, digest, partition, parts.bases);
+  const fold = beginning?.fold ?? Fold.restore((snapshot as Snapshot).state, digest);
+  const position = snapshot ?? beginning?.position ?? noPosition;
   const isOwn = snapshot !== null && alike.includes(snapshot);
-  const copied = await copyUpTo(parts, writer, partition, snapshot ?? noPosition, isOwn);
+  const copied = await copyUpTo(parts, writer, partition, position, isOwn || beginning !== null);
   return {
     ...copied,
     fold,
-    readBack: new ReadBack(partition, snapshot ?? noPosition, snapshot ?? noPosition),
+    readBack: new ReadBack(partition, position, position),
     topicId,
-    recordDigest: snapshot?.recordDigest ?? null,
+    recordDigest: snapshot?.recordDigest ?? beginning?.recordDigest ?? null,
     snapshotOffset: isOwn ? snapshot.offset : 0,
     marks: own.marks,
     origin: snapshot ? `${isOwn ? 'the snapshot that both hold' : "the other's snapshot"} at offset ${snapshot.offset}` : "the log's beginning",
@@ -79,6 +84,8 @@ function choose(alike: readonly Snapshot[], others: readonly Snapshot[], startOf
   return others.find(isUsable) ?? null;
 }
 
+type CopyParts = Pick<RestoreParts, 'log' | 'replica'>;
+
 interface Copied {
   readonly begins: number;
   readonly outputsOffset: number;
@@ -89,7 +96,7 @@ interface Copied {
  * the snapshot is its own: up to there it is right, whatever follows; else from the other's.
  * @throws LogFault, NotDeterministic where something else was written in between
  */
-async function copyUpTo(parts: RestoreParts, writer: LogWriter, partition: number, position: Position, isOwn: boolean): Promise<Copied> {
+async function copyUpTo(parts: CopyParts, writer: LogWriter, partition: number, position: Position, isOwn: boolean): Promise<Copied> {
   const { log, replica } = parts;
   const { name: target } = outputTopic(replica);
   const from = (await log.bounds(target, partition)).endOffset;
@@ -112,7 +119,7 @@ interface Source {
 }
 
 /** A topic in which the outputs, in order, end with the position; null where what is left of all begins behind it. */
-async function findSource({ log }: RestoreParts, partition: number, position: Position, candidates: readonly Replica[]): Promise<Source | null> {
+async function findSource({ log }: CopyParts, partition: number, position: Position, candidates: readonly Replica[]): Promise<Source | null> {
   let areAllCut = true;
   for (const replica of candidates) {
     const { name } = outputTopic(replica);
@@ -143,7 +150,7 @@ function continued({ first_n, previous_chain, outputs }: OutputBlock, last: Posi
 }
 
 async function writeCopies(
-  { log, replica }: RestoreParts,
+  { log, replica }: CopyParts,
   writer: LogWriter,
   partition: number,
   source: Source,
@@ -227,4 +234,26 @@ export async function endRepair({ log, replica, nowMs }: EndParts, writer: LogWr
   const evidence = `its outputs are folded anew up to n ${n} and beyond, and stand in ${name} from offset ${begins} on`;
   const repaired: Verdict = { ...verdict, epoch: epoch + 1, state: 'repaired', begins: startOffset, evidence, author: replica, at_ms: nowMs };
   await writer.append(topics.verdicts.name, 0, [{ key: Buffer.from(keyOf(partition, replica)), value: verdictCodec.encode(repaired) }]);
+}
+
+/**
+ * An output topic that goes on beyond a position, with what will not be folded again: it is made to end there. What lies before is written again
+ * behind it, and then all that was there is cut off, so that it holds at every moment what it held (G2); then the verdict, which is that of a
+ * repaired replica, has every reader of the topic begin anew.
+ * @throws LogFault, after which it is to be done again; NotDeterministic
+ */
+export async function resetOutputs(
+  parts: CopyParts & { readonly clock: Clock },
+  writer: LogWriter,
+  position: Position,
+  verdict: Verdict,
+): Promise<void> {
+  const { log, replica, clock } = parts;
+  const { partition } = verdict;
+  const copied = await copyUpTo(parts, writer, partition, position, true);
+  const begins = copied.begins >= 0 ? copied.begins : copied.outputsOffset;
+  const { name } = outputTopic(replica);
+  await log.deleteRecords(name, partition, begins);
+  const value = verdictCodec.encode({ ...verdict, begins, at_ms: clock.now() });
+  await writer.append(topics.verdicts.name, 0, [{ key: Buffer.from(keyOf(partition, replica)), value }]);
 }

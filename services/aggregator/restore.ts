@@ -1,8 +1,8 @@
 /**
  * Finds the state to fold on with (DESIGN 3.6, 3.8): the newest whole snapshot of its own, else one of the other replica's (the agreed one where it
- * stands, never one of a quarantined replica), else the empty state where the log still has its beginning; and what of the outputs up to there stands
- * in the own output topic. What is missing there is copied from the other's, byte for byte, since a fold that begins behind it cannot compute it
- * again (F7).
+ * stands, never one of a quarantined replica), else what the log begins with, where it still has its beginning; and what of the outputs up to there
+ * stands in the own output topic. What is missing there is copied from the other's, byte for byte, since a fold that begins behind it cannot compute
+ * it again (F7).
  */
 import { type Log, type LogBounds, LogFault } from '../../adapters/ports.ts';
 import { type Digest, sameChain } from '../../core/aggregate/chain.ts';
@@ -12,6 +12,7 @@ import { outputBlockCodec, UndecodableRecord } from '../../schemas/codec.ts';
 import { otherReplica, outputTopic, type Replica, topics } from '../../schemas/topics.ts';
 import type { OutputBlock, Verdict } from '../../schemas/types.ts';
 import { AgreementLog } from '../agreement-log.ts';
+import { type BaseSearch, type Beginning, beginningOf } from '../beginning.ts';
 import { recordAt, recordsBetween } from '../log-records.ts';
 import { readSnapshots, type Snapshot, type SnapshotMarks, type SnapshotsRead } from '../snapshots.ts';
 
@@ -26,6 +27,8 @@ export interface RestoreParts {
   readonly digest: Digest;
   readonly replica: Replica;
   readonly standing: Standing;
+  /** Of the partition that is restored. */
+  readonly bases: BaseSearch;
   readonly nowMs: () => number;
 }
 
@@ -61,9 +64,11 @@ export async function restore(parts: RestoreParts, partition: number): Promise<R
   const found = await choose(parts, partition, topicId, bounds, own);
   const base = { topicId, marks: own.marks };
   if (!found) {
-    const fold = new Fold(partition, digest);
-    const outputs = await readOwnOutputs(parts, partition, noPosition, false);
-    return { ...base, ...outputs, fold, recordDigest: null, snapshotOffset: 0, origin: "the log's beginning" };
+    const beginning = await begin(parts, partition, topicId, own);
+    const { fold, position, recordDigest } = beginning;
+    const outputs = await readOwnOutputs(parts, partition, position, false);
+    if (outputs.readBack.n < position.n) await copyOutputs(parts, partition, position, outputs.readBack);
+    return { ...base, ...outputs, fold, recordDigest, snapshotOffset: 0, origin: originOf(beginning) };
   }
   const { snapshot, isOwn } = found;
   const fold = Fold.restore(snapshot.state, digest);
@@ -96,13 +101,25 @@ async function choose(
     await requireContinuation(parts.log, parts.digest, other);
     return { snapshot: other, isOwn: false };
   }
-  const foreign = [...own.marks.values(), ...others.marks.values()].find((mark) => mark.topicId !== topicId);
-  if (foreign) throw new PartitionEnded(`${logEnded(partition)} (topic id ${topicId}, was ${foreign.topicId}). ${replacedRemedy}`);
   if (bounds.startOffset === 0) return null;
   throw new PartitionEnded(
     `nars/${partition} begins at offset ${bounds.startOffset}, and no snapshot of either replica is at or behind it: ` +
       'restore the topics snapshots.a and snapshots.b, or the records of nars, from a backup',
   );
+}
+
+/** A log that replaced another one begins with what its base names, never with the empty state. @throws PartitionEnded, MissingBase, LogFault */
+async function begin({ log, digest, replica, bases }: RestoreParts, partition: number, topicId: string, own: SnapshotsRead): Promise<Beginning> {
+  const beginning = await beginningOf(log, digest, partition, bases);
+  if (beginning.snapshot) return beginning;
+  const others = await readSnapshots(log, digest, otherReplica(replica), partition, topicId);
+  const former = [...own.marks.values(), ...others.marks.values()].find((mark) => mark.topicId !== topicId);
+  if (former) throw new PartitionEnded(`${logEnded(partition)} (topic id ${topicId}, was ${former.topicId}). ${replacedRemedy}`);
+  return beginning;
+}
+
+function originOf({ snapshot }: Beginning): string {
+  return snapshot ? `the base: the snapshot of ${snapshot.replica} at offset ${snapshot.offset} of the former log` : "the log's beginning";
 }
 
 /** What only the other says may be what went wrong there, and has not shown yet; what both once held alike is not. */
@@ -123,7 +140,8 @@ export function logEnded(partition: number): string {
 }
 
 export const replacedRemedy =
-  'Restore the former topic; or, to begin anew, remove the output topics, the snapshots and the ledger as well and run "flowledger topics"';
+  'Where the topic itself was re-created, run "flowledger base": it lets the log begin with what was folded before. Where its end was lost, ' +
+  'delete the topic nars first and run "flowledger topics"; collectors send again what both aggregators have not acknowledged';
 
 /** 3.8: the log must still have what the snapshot was folded from, as far as its head was not cut (G6). */
 export async function requireContinuation(log: Log, digest: Digest, snapshot: Snapshot): Promise<void> {
@@ -169,10 +187,16 @@ async function readOwnOutputs(
   const isHinted = hint > startOffset && hint <= endOffset && endsWith(await recordAt(log, topic, partition, hint - 1), folded);
   const { n, chain } = folded;
   const position = { n, chain };
-  const readBack = new ReadBack(partition, isHinted ? position : startOffset > 0 ? null : noPosition, position);
-  readBack.isRepaired = standing.own?.state === 'repaired';
-  for await (const { value } of recordsBetween(log, topic, partition, isHinted ? hint : startOffset, endOffset)) readBack.take(value, nowMs());
-  return { readBack, outputsOffset: endOffset };
+  const read = async (tail: Position | null) => {
+    const readBack = new ReadBack(partition, tail, position);
+    readBack.isRepaired = standing.own?.state === 'repaired';
+    for await (const { value } of recordsBetween(log, topic, partition, isHinted ? hint : startOffset, endOffset)) readBack.take(value, nowMs());
+    return readBack;
+  };
+  const readBack = await read(isHinted ? position : startOffset > 0 ? null : noPosition);
+  // A topic that was re-created when the other one's head had been cut begins with what that began with.
+  const late = readBack.n === 0 && n > 0 ? await lateBeginning(parts, partition) : null;
+  return { readBack: late ? await read(late) : readBack, outputsOffset: endOffset };
 }
 
 function endsWith(record: { readonly value: Uint8Array | null } | undefined, { n, chain }: Position): boolean {
@@ -192,9 +216,11 @@ export function decodeBlock(value: Uint8Array | null, partition?: number): Outpu
 }
 
 /** They are written, and read back, like the fold's own. */
-async function copyOutputs({ log, replica, standing }: RestoreParts, partition: number, snapshot: Snapshot, readBack: ReadBack): Promise<void> {
+async function copyOutputs({ log, replica, standing }: RestoreParts, partition: number, snapshot: Position, readBack: ReadBack): Promise<void> {
   const { name: topic } = outputTopic(otherReplica(replica));
   const { startOffset, endOffset } = await log.bounds(topic, partition);
+  // Where nothing is left of the own topic, it begins with what the other one, whose head was cut, begins with.
+  if (readBack.n === 0 && startOffset > 0) readBack.beginAt((await lowestOf(log, topic, partition)) ?? noPosition);
   for await (const { value } of recordsBetween(log, topic, partition, startOffset, endOffset)) {
     readBack.copy(value, standing.other?.state === 'repaired');
     if (readBack.knownN >= snapshot.n) return;
@@ -203,4 +229,22 @@ async function copyOutputs({ log, replica, standing }: RestoreParts, partition: 
     `the snapshot at n ${snapshot.n} of partition ${partition} stands in front of outputs that neither output topic has ` +
       `(${readBack.knownN + 1} and following): restore ${topic} or ${outputTopic(replica).name} from a backup`,
   );
+}
+
+/** What the own topic begins behind, where the other one does not begin before it; null where it is to have what the other one has before it. */
+async function lateBeginning({ log, replica }: RestoreParts, partition: number): Promise<Position | null> {
+  const names = [outputTopic(replica).name, outputTopic(otherReplica(replica)).name] as const;
+  const [own, other] = [await lowestOf(log, names[0], partition), await lowestOf(log, names[1], partition)];
+  return own && other && own.n > 0 && own.n <= other.n ? own : null;
+}
+
+/** What stands before the lowest n in a topic, whose blocks need not stand in the order of their n; null in an empty one. */
+async function lowestOf(log: Log, topic: string, partition: number): Promise<Position | null> {
+  const { startOffset, endOffset } = await log.bounds(topic, partition);
+  let lowest: Position | null = null;
+  for await (const { value } of recordsBetween(log, topic, partition, startOffset, endOffset)) {
+    const block = decodeBlock(value, partition);
+    if (block && block.first_n - 1 < (lowest?.n ?? Number.POSITIVE_INFINITY)) lowest = { n: block.first_n - 1, chain: block.previous_chain };
+  }
+  return lowest;
 }

@@ -123,12 +123,14 @@ function renderAudit(report: AuditReport): string {
 }
 
 function renderVerdict(report: AuditReport): string {
-  const { imbalances, divergences, complete, waiting_for: waitingFor, doubts } = report;
+  const { imbalances, divergences, complete, waiting_for: waitingFor, doubts, quarantined } = report;
   return [
     imbalances.length === 0 ? 'balance: everything decoded is billed, rejected, lost or open' : 'balance: DOES NOT ADD UP',
     ...imbalances.map((what) => `  ${what}`),
     divergences.length === 0 ? 'aggregators: no difference is known' : 'aggregators: DIVERGE',
     ...divergences.map((what) => `  ${what}`),
+    ...(quarantined.length > 0 ? ['quarantine: what is billed comes from the other aggregator alone'] : []),
+    ...quarantined.map((what) => `  ${what}`),
     ...(doubts > 0 ? [`doubts: ${doubts} losses of unknown size`] : []),
     complete ? 'complete: nothing is on its way' : 'not complete, still on its way:',
     ...waitingFor.map((what) => `  ${what}`),

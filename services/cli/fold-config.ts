@@ -6,7 +6,7 @@
 import type { Clock, Log, LogRecord, LogWriter } from '../../adapters/ports.ts';
 import { compileSettings, foldVersion } from '../../core/aggregate/settings.ts';
 import { ackCodec, narBatchCodec } from '../../schemas/codec.ts';
-import { ackPartition, adminCollector, outputTopic, type Replica, replicas, topics } from '../../schemas/topics.ts';
+import { ackPartition, adminCollector, outputTopic, type Replica, replicas, snapshotTopic, topics } from '../../schemas/topics.ts';
 import type { Ack, FoldConfig, NarBatch } from '../../schemas/types.ts';
 import type { AggregateConfig } from '../config.ts';
 
@@ -71,12 +71,13 @@ export async function beginLogs(log: Log, clock: Clock, config: AggregateConfig)
 }
 
 async function requireNoOutputs(log: Log, partition: number): Promise<void> {
-  for (const topic of [outputTopic('a').name, outputTopic('b').name, topics.aggregates.name]) {
+  const former = [...replicas.flatMap((replica) => [outputTopic(replica).name, snapshotTopic(replica).name]), topics.aggregates.name];
+  for (const topic of former) {
     if ((await log.bounds(topic, partition)).endOffset === 0) continue;
     throw new ReplacedLog(
       `nars/${partition} has no base entry, but ${topic}/${partition} has records: this log replaces another one. ` +
-        'An empty base would number the outputs from 1 again, so none was written; restore the former log, or remove the output topics and the ' +
-        'ledger as well.',
+        'An empty base would number the outputs from 1 again, so none was written. Run "flowledger base", which lets it begin with what was folded ' +
+        'of the former log; or, to begin anew, remove the output topics, the snapshots and the ledger as well.',
     );
   }
 }
@@ -113,7 +114,7 @@ function adminEntry(record: LogRecord): NarBatch | null {
   return record.value && record.key?.toString() === adminCollector ? narBatchCodec.decode(record.value) : null;
 }
 
-function adminBatch(partition: number, incarnation: string, clock: Clock, entry: Pick<NarBatch, 'base' | 'fold_config'>): NarBatch {
+export function adminBatch(partition: number, incarnation: string, clock: Clock, entry: Pick<NarBatch, 'base' | 'fold_config'>): NarBatch {
   return {
     collector: adminCollector,
     incarnation,
@@ -132,7 +133,7 @@ function adminBatch(partition: number, incarnation: string, clock: Clock, entry:
 
 const incarnationPrefix = 'config-';
 
-function incarnationOf(version: number, clock: Clock): string {
+export function incarnationOf(version: number, clock: Clock): string {
   return `${incarnationPrefix}${version}-${clock.unique()}`;
 }
 
@@ -211,12 +212,12 @@ async function requireFirst(log: Log, partition: number, offset: number, { versi
   }
 }
 
-function acknowledges(ack: Ack | undefined, incarnation: string): boolean {
+export function acknowledges(ack: Ack | undefined, incarnation: string): boolean {
   return ack?.sequences.some((entry) => entry.incarnation === incarnation && entry.sequence >= 1) ?? false;
 }
 
 /** The latest acknowledgments of ~admin in this log, by `replica/partition`. */
-async function adminAcks(log: Log, topicId: string): Promise<Map<string, Ack>> {
+export async function adminAcks(log: Log, topicId: string): Promise<Map<string, Ack>> {
   const acks = new Map<string, Ack>();
   for await (const { value } of recordsOf(log, topics.acks.name, ackPartition(adminCollector), 0)) {
     if (!value) continue;

@@ -20,6 +20,7 @@ const commands: Readonly<Record<string, Entry>> = {
   down: { summary: 'stop what up has started', load: async () => (await import('./down.ts')).registerDown },
   decode: { summary: 'the network accounting records of a capture', load: async () => (await import('./decode.ts')).registerDecode },
   topics: { summary: 'create the topics, or verify their settings', load: async () => (await import('./topics.ts')).registerTopics },
+  base: { summary: 'let a log that replaces another one begin', load: async () => (await import('./base-command.ts')).registerBase },
   config: { summary: 'show the configuration, put a new one into the log', load: async () => (await import('./config.ts')).registerConfig },
   collector: { summary: 'run a collector in the foreground', load: async () => (await import('./services.ts')).registerCollector },
   aggregator: { summary: 'run aggregator a or b in the foreground', load: async () => (await import('./services.ts')).registerAggregator },

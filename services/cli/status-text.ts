@@ -36,15 +36,23 @@ export function statusText(status: Status): string {
     ]),
   );
   const troubles = status.services.flatMap(({ role, id, reasons }) => reasons.map((reason) => `${role} ${id}: ${reason}\n`));
-  return [services, partitions, collectors, troubles.join('')].filter((part) => part !== '').join('\n');
+  const repaired = status.partitions.flatMap(({ partition, replicas }) =>
+    Object.entries(replicas).flatMap(([replica, { verdict }]) =>
+      verdict?.state === 'repaired'
+        ? [`aggregator ${replica}: partition ${partition} was repaired ${time(verdict.at_ms)}: ${verdict.evidence}\n`]
+        : [],
+    ),
+  );
+  return [services, partitions, collectors, [...troubles, ...repaired].join('')].filter((part) => part !== '').join('\n');
 }
 
 function yes(value: boolean): string {
   return value ? 'yes' : 'NO';
 }
 
-function replicaCells({ up, lag_records, lag_ms, n }: ReplicaStatus): (number | string | null)[] {
-  return [up ? lag_records : 'down', seconds(lag_ms), n];
+function replicaCells({ up, state, lag_records, lag_ms, n }: ReplicaStatus): (number | string | null)[] {
+  const isJudged = state === 'quarantined' || state === 'disputed';
+  return [isJudged ? state : up ? lag_records : 'down', seconds(lag_ms), n];
 }
 
 function seconds(ms: number | null): string | null {

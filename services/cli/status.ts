@@ -4,9 +4,10 @@ import { systemClock } from '../../adapters/clock.ts';
 import { openKafka } from '../../adapters/kafka.ts';
 import { openLogger } from '../../adapters/logger.ts';
 import type { Log } from '../../adapters/ports.ts';
-import { electionCodec } from '../../schemas/codec.ts';
-import { type Replica, replicas, topics } from '../../schemas/topics.ts';
-import type { Election, Health, PartitionHealth } from '../../schemas/types.ts';
+import { Verdicts } from '../../core/judge/verdicts.ts';
+import { electionCodec, verdictCodec } from '../../schemas/codec.ts';
+import { type Replica, topics } from '../../schemas/topics.ts';
+import type { Election, Health, PartitionHealth, Verdict } from '../../schemas/types.ts';
 import { recordsOf } from './fold-config.ts';
 import { newestHealth } from './health-records.ts';
 import { settingsOf } from './settings.ts';
@@ -53,6 +54,20 @@ export interface ReplicaStatus {
   readonly lag_ms: number | null;
   readonly n: number | null;
   readonly watermark_ms: number | null;
+  /** The last verdict on it; null where it was never judged. */
+  readonly verdict: VerdictStatus | null;
+}
+
+export interface VerdictStatus {
+  /** quarantined or repaired. */
+  readonly state: string;
+  readonly epoch: number;
+  /** Of the first output that was wrong. */
+  readonly n: number;
+  /** The replica that was right; null where neither was. */
+  readonly sound: string | null;
+  readonly at_ms: number;
+  readonly evidence: string;
 }
 
 export interface PartitionStatus {
@@ -108,9 +123,10 @@ const expected = [
 
 /** @throws LogFault */
 async function readStatus(log: Log): Promise<Status> {
-  const [records, elections, partitionCount] = await Promise.all([
+  const [records, elections, verdicts, partitionCount] = await Promise.all([
     newestHealth(log, systemClock),
     readElections(log),
+    readVerdicts(log),
     log.partitionCount(topics.nars.name),
   ]);
   const nowMs = systemClock.now();
@@ -127,7 +143,7 @@ async function readStatus(log: Log): Promise<Status> {
     at_ms: nowMs,
     healthy: services.every(({ up, ready }) => up && ready),
     services,
-    partitions: Array.from({ length: partitionCount }, (_, partition) => partitionStatus(partition, reports, elections)),
+    partitions: Array.from({ length: partitionCount }, (_, partition) => partitionStatus(partition, reports, elections, verdicts)),
     collectors: reports.flatMap((report) => collectorStatus(report, nowMs)),
   };
 }
@@ -149,6 +165,12 @@ async function readElections(log: Log): Promise<Map<number, Election>> {
   return elections;
 }
 
+async function readVerdicts(log: Log): Promise<Verdicts> {
+  const verdicts = new Verdicts();
+  for await (const { value } of recordsOf(log, topics.verdicts.name, 0, 0)) if (value) verdicts.apply(verdictCodec.decode(value));
+  return verdicts;
+}
+
 function isUp({ health, ageMs }: Report): boolean {
   return ageMs < silentAfterMs && !health.stopping;
 }
@@ -164,16 +186,19 @@ function unheard(role: string, id: string): ServiceStatus {
   return { role, id: id || '-', up: false, ready: false, age_ms: null, started_ms: null, reasons: ['not heard of lately'] };
 }
 
-function partitionStatus(partition: number, reports: readonly Report[], elections: ReadonlyMap<number, Election>): PartitionStatus {
+function partitionStatus(
+  partition: number,
+  reports: readonly Report[],
+  elections: ReadonlyMap<number, Election>,
+  verdicts: Verdicts,
+): PartitionStatus {
   const election = elections.get(partition);
+  const replica = (name: Replica) => replicaStatus(find(reports, 'aggregator', partition, name), verdicts.last(partition, name));
   return {
     partition,
     leader: election?.leader ?? null,
     epoch: election?.epoch ?? 0,
-    replicas: {
-      [replicas[0] as 'a']: replicaStatus(find(reports, 'aggregator', partition, replicas[0])),
-      [replicas[1] as 'b']: replicaStatus(find(reports, 'aggregator', partition, replicas[1])),
-    } as Record<Replica, ReplicaStatus>,
+    replicas: { a: replica('a'), b: replica('b') },
     feed: followerStatus(find(reports, 'feed', partition)),
     accounting: followerStatus(find(reports, 'accounting', partition)),
   };
@@ -193,10 +218,12 @@ function find(reports: readonly Report[], role: string, partition: number, id?: 
   return found.sort((a, b) => rank(b) - rank(a) || b.at.n - a.at.n)[0];
 }
 
-function replicaStatus(found: Found | undefined): ReplicaStatus {
-  if (!found) return { up: false, state: 'unknown', lag_records: null, lag_ms: null, n: null, watermark_ms: null };
+function replicaStatus(found: Found | undefined, judged: Verdict | null): ReplicaStatus {
+  const verdict = judged && verdictStatus(judged);
+  if (!found) return { up: false, state: 'unknown', lag_records: null, lag_ms: null, n: null, watermark_ms: null, verdict };
   const { at, up } = found;
   return {
+    verdict,
     up,
     state: up ? at.state : 'down',
     lag_records: Math.max(0, at.end_offset - at.next_offset),
@@ -204,6 +231,10 @@ function replicaStatus(found: Found | undefined): ReplicaStatus {
     n: at.n,
     watermark_ms: at.watermark_ms > 0 ? at.watermark_ms : null,
   };
+}
+
+function verdictStatus({ state, epoch, n, sound, at_ms, evidence }: Verdict): VerdictStatus {
+  return { state, epoch, n, sound: sound || null, at_ms, evidence };
 }
 
 function followerStatus(found: Found | undefined): { state: string; n: number | null } {

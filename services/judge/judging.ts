@@ -5,7 +5,7 @@
  */
 import { type Clock, type Fetched, type Log, LogFault, type Logger, type LogReader, type LogRecord, type LogWriter } from '../../adapters/ports.ts';
 import { type Digest, sameChain } from '../../core/aggregate/chain.ts';
-import { Fold, UnsupportedBase } from '../../core/aggregate/fold.ts';
+import { Fold, SnapshotNeeded } from '../../core/aggregate/fold.ts';
 import { UnknownFoldVersion } from '../../core/aggregate/settings.ts';
 import { type Complaints, complaintsOf, HealthHeard } from '../../core/judge/complaints.ts';
 import { type Sentence, sentences, Trial } from '../../core/judge/trial.ts';
@@ -14,6 +14,7 @@ import { healthCodec, outputBlockCodec, UndecodableRecord, UnknownSchema, verdic
 import { outputTopic, type Replica, topics } from '../../schemas/topics.ts';
 import type { OutputBlock, Verdict } from '../../schemas/types.ts';
 import { AgreementLog } from '../agreement-log.ts';
+import { BaseSearch, beginningOf, MissingBase } from '../beginning.ts';
 import { recordsBetween } from '../log-records.ts';
 import { readSnapshots, type Snapshot } from '../snapshots.ts';
 
@@ -142,6 +143,8 @@ export class Judging {
     const verdict = value && this.#decoded(() => verdictCodec.decode(value));
     if (!verdict || !this.verdicts.apply(verdict)) return;
     const { partition, replica, epoch, state, n, evidence } = verdict;
+    // What the services said before they knew of it is no complaint.
+    this.#docketOf(partition).notBeforeMs = this.#parts.clock.now() + restFirstMs;
     this.#parts.logger.warn({ partition, replica, epoch, n }, `${replica} is ${state}: ${evidence}`);
   }
 
@@ -174,15 +177,21 @@ export class Judging {
     for (const partition of this.#heard.partitions()) {
       const complaints = complaintsOf(this.#heard, this.verdicts, partition, nowMs);
       if (complaints && nowMs >= (this.#dockets.get(partition)?.notBeforeMs ?? 0)) return { partition, complaints };
-      if (!complaints) this.#dockets.delete(partition);
+      const docket = this.#dockets.get(partition);
+      if (!complaints && docket && nowMs >= docket.notBeforeMs) this.#dockets.delete(partition);
     }
     return null;
   }
 
-  async #judge(partition: number, complaints: Complaints, signal: AbortSignal): Promise<void> {
-    const { clock, logger } = this.#parts;
+  #docketOf(partition: number): Docket {
     const docket = this.#dockets.get(partition) ?? { notBeforeMs: 0, restMs: restFirstMs, problem: '' };
     this.#dockets.set(partition, docket);
+    return docket;
+  }
+
+  async #judge(partition: number, complaints: Complaints, signal: AbortSignal): Promise<void> {
+    const { clock, logger } = this.#parts;
+    const docket = this.#docketOf(partition);
     const epochs = { a: this.verdicts.last(partition, 'a')?.epoch ?? 0, b: this.verdicts.last(partition, 'b')?.epoch ?? 0 };
     logger.warn({ partition }, `judges ${partition}: ${complaints.words.join('; ')}`);
     try {
@@ -280,7 +289,7 @@ export class Judging {
     const alike = [...newestAlike(a.whole, b.whole), ...a.whole.filter(isAgreed), ...b.whole.filter(isAgreed)];
     const agreed = alike.find((snapshot) => snapshot.offset >= startOffset);
     if (agreed) return Fold.restore(agreed.state, digest);
-    if (startOffset === 0) return new Fold(partition, digest);
+    if (startOffset === 0) return (await beginningOf(log, digest, partition, new BaseSearch(log, partition))).fold;
     throw new Unjudgeable(
       `no snapshot is held alike by both replicas, and nars/${partition} begins at offset ${startOffset}: ` +
         'restore the topics snapshots.a and snapshots.b, or the records of nars, from a backup',
@@ -318,7 +327,7 @@ export class Judging {
 class Unjudgeable extends Error {}
 
 function isTooNew(error: unknown): error is Error {
-  return error instanceof UnknownSchema || error instanceof UnknownFoldVersion || error instanceof UnsupportedBase;
+  return error instanceof UnknownSchema || error instanceof UnknownFoldVersion || error instanceof MissingBase || error instanceof SnapshotNeeded;
 }
 
 /** Newest first. */

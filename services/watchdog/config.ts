@@ -3,8 +3,8 @@ import { address, count, duration, type SectionOf, section, text } from '../../a
 
 export const watchdogConfig = section({
   id: text('watchdog-1', /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/, 'letters, digits, dots, hyphens and underscores, up to 100'),
-  /** A replica whose health record is older than this is silent. */
-  silent_after: duration('1s', { min: '100ms' }),
+  /** A replica whose health record is older than this is silent; up to twice as long where its reports come slowly. */
+  silent_after: duration('700ms', { min: '100ms' }),
   /** A replica whose n stands still this long while there is something to fold is stalled. */
   stalled_after: duration('10s', { min: '100ms' }),
   /** As many collectors must suspect the leader. */

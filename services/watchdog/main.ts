@@ -15,7 +15,7 @@ export async function runWatchdog(config: Config, signal: AbortSignal): Promise<
   const log = openKafka(config.kafka, logger, clock);
   const watchdog = new Watchdog({ log, clock, logger, settings: config.watchdog });
   const metrics = new Metrics();
-  watchdogMetrics(metrics, watchdog, clock);
+  watchdogMetrics(metrics, watchdog);
   const http = await serveHttp({ ...config.watchdog.http, metrics, readiness: () => watchdog.readiness() });
   try {
     await watchdog.run(signal);

@@ -1,10 +1,9 @@
 /** The watchdog's metrics. */
 import type { Metrics, Sample } from '../../adapters/metrics.ts';
-import type { Clock } from '../../adapters/ports.ts';
 import { replicas } from '../../schemas/topics.ts';
 import type { Watchdog } from './watchdog.ts';
 
-export function watchdogMetrics(metrics: Metrics, watchdog: Watchdog, clock: Clock): void {
+export function watchdogMetrics(metrics: Metrics, watchdog: Watchdog): void {
   const { elections, hearing } = watchdog;
   const partitions = () => Array.from({ length: watchdog.partitions }, (_, partition) => partition);
   metrics.gauge('flowledger_elected', '1 for the replica that feeds accounting with the partition, else 0', ['partition', 'replica'], () =>
@@ -21,7 +20,7 @@ export function watchdogMetrics(metrics: Metrics, watchdog: Watchdog, clock: Clo
   metrics.gauge('flowledger_watchdog_heard_age_seconds', 'Time since the replica was last heard', ['replica'], () =>
     replicas.flatMap((replica): Sample<'replica'>[] => {
       const heard = hearing.replica(replica);
-      return heard ? [[{ replica }, (clock.now() - heard.heardMs) / 1000]] : [];
+      return heard ? [[{ replica }, (watchdog.listenerMs - heard.heardMs) / 1000]] : [];
     }),
   );
   metrics.gauge('flowledger_watchdog_listening', '1 while health is read up to its end; 0: no elections, since nobody is heard', [], () => [

@@ -20,6 +20,8 @@ const healthIntervalMs = 250;
 const retryMs = 250;
 /** An election that is not read back by then was not written, whatever the client said. */
 const readBackWithinMs = 1_000;
+/** A broker with nothing new says so within 250 ms. Whoever gets no answer for longer is deaf: the broker hangs, or this process sleeps. */
+const answerWithinMs = 500;
 
 export type WatchdogSettings = Pick<WatchdogConfig, 'id' | 'silent_after' | 'stalled_after' | 'suspicion_quorum'>;
 
@@ -45,9 +47,12 @@ export class Watchdog {
   #partitions = 0;
   #electionsRead = false;
   #verdictsRead = false;
-  /** Since when health is read without a break, up to its end. */
+  /** Since when health is read up to its end, by the listener's time. */
   #listeningSinceMs: number | null = null;
-  #answeredMs = 0;
+  /** When health was answered last, by the clock. */
+  #answeredMs: number;
+  /** What the listener's time is behind the clock: see #listen. */
+  #deafMs = 0;
   #decidedMs = 0;
   #healthMs = 0;
   #healthUnderWay = false;
@@ -58,6 +63,7 @@ export class Watchdog {
     this.#parts = parts;
     this.#incarnation = parts.clock.unique();
     this.#startedMs = parts.clock.now();
+    this.#answeredMs = this.#startedMs;
     this.#writer = parts.log.writer();
   }
 
@@ -119,9 +125,9 @@ export class Watchdog {
   }
 
   #take(fetched: readonly Fetched[]): void {
-    const nowMs = this.#parts.clock.now();
-    // Whoever got no answer for a while, because the broker hung or this process was stopped, has not listened.
-    if (nowMs - this.#answeredMs > this.#parts.settings.silent_after / 2) this.#listeningSinceMs = null;
+    const isAnswered = fetched.some(({ topic }) => topic === topics.health.name);
+    if (isAnswered) this.#listen();
+    const nowMs = this.listenerMs;
     for (const part of fetched) {
       const atEnd = part.nextOffset >= part.endOffset;
       if (part.topic === topics.elections.name) {
@@ -132,11 +138,27 @@ export class Watchdog {
         if (atEnd) this.#verdictsRead = true;
       } else {
         this.#takeHealth(part, nowMs);
-        this.#answeredMs = nowMs;
         if (atEnd) this.#listeningSinceMs ??= nowMs;
       }
     }
     if (this.#listeningSinceMs !== null) this.#problem = '';
+  }
+
+  /**
+   * The listener's time goes on only while it listens: nobody is silent because nobody listened, whether the broker hung, this process slept, or the
+   * clock was set.
+   */
+  #listen(): void {
+    const nowMs = this.#parts.clock.now();
+    const sinceMs = nowMs - this.#answeredMs;
+    this.#deafMs += sinceMs - Math.min(answerWithinMs, Math.max(0, sinceMs));
+    this.#answeredMs = nowMs;
+  }
+
+  /** Between two answers it goes on with the clock, within the same bounds. */
+  get listenerMs(): number {
+    const sinceMs = this.#parts.clock.now() - this.#answeredMs;
+    return this.#answeredMs - this.#deafMs + Math.min(answerWithinMs, Math.max(0, sinceMs));
   }
 
   #takeElections(part: Fetched, nowMs: number): void {
@@ -179,10 +201,11 @@ export class Watchdog {
   }
 
   #act(): void {
-    const nowMs = this.#parts.clock.now();
+    const nowMs = this.listenerMs;
     if (this.#electionsRead && this.#verdictsRead && nowMs - this.#decidedMs >= decideIntervalMs) {
       this.#decidedMs = nowMs;
-      for (const proposal of this.#decide(nowMs)) void this.#elect(proposal);
+      const proposals = this.#decide(nowMs);
+      if (proposals.length > 0) void this.#elect(proposals, nowMs);
     }
     this.#sayHealth();
   }
@@ -198,23 +221,28 @@ export class Watchdog {
     });
   }
 
-  async #elect(proposal: Proposal): Promise<void> {
+  /** Of all partitions at once: the last of them would wait for as many appends. */
+  async #elect(proposals: readonly Proposal[], nowMs: number): Promise<void> {
     const { clock, settings, logger } = this.#parts;
-    const { partition } = proposal;
-    const atMs = clock.now();
-    this.#written.set(partition, { proposal, atMs });
-    const value = electionCodec.encode({ ...proposal, watchdog: settings.id, at_ms: atMs });
+    const messages = proposals.map((proposal) => {
+      this.#written.set(proposal.partition, { proposal, atMs: nowMs });
+      const value = electionCodec.encode({ ...proposal, watchdog: settings.id, at_ms: clock.now() });
+      return { key: Buffer.from(String(proposal.partition)), value };
+    });
     try {
-      await this.#writer.append(topics.elections.name, 0, [{ key: Buffer.from(String(partition)), value }]);
+      await this.#writer.append(topics.elections.name, 0, messages);
     } catch (error) {
-      logger.warn({ partition, epoch: proposal.epoch }, `the election may not have been written: ${(error as Error).message}`);
+      const partitions = proposals.map(({ partition }) => partition);
+      logger.warn({ partitions }, `these elections may not have been written: ${(error as Error).message}`);
     }
   }
 
   /** One at a time, and nobody waits for it: a slow broker must not keep the watchdog from listening. */
   #sayHealth(): void {
     const nowMs = this.#parts.clock.now();
-    if (this.#healthUnderWay || nowMs - this.#healthMs < healthIntervalMs) return;
+    const sinceMs = nowMs - this.#healthMs;
+    // A clock that was set back must not make it silent until then.
+    if (this.#healthUnderWay || (sinceMs >= 0 && sinceMs < healthIntervalMs)) return;
     this.#healthMs = nowMs;
     this.#healthUnderWay = true;
     const done = () => {

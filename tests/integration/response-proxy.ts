@@ -1,4 +1,7 @@
-/** Stands between client and broker (it owns the advertised listener); swallows, delays, repeats or changes responses, as networks and brokers do. */
+/**
+ * Stands between client and broker (it owns the advertised listener): swallows, delays, repeats or changes responses, and keeps requests back, as
+ * networks and brokers do.
+ */
 import { createConnection, createServer, type Server, type Socket } from 'node:net';
 import { Frames, type Produced, produceKey, readProduced } from './kafka-frames.ts';
 
@@ -6,6 +9,8 @@ import { Frames, type Produced, produceKey, readProduced } from './kafka-frames.
 export interface Exchange {
   readonly apiKey: number;
   readonly apiVersion: number;
+  /** The request's frame, its length included; of a large one the beginning. */
+  readonly head: Buffer;
   /** Of a Produce request. */
   readonly produced: readonly Produced[];
   /** Numbers of all events at the proxy: when the request came by, and when its response went on to the client; 0: it has not. */
@@ -16,15 +21,28 @@ export interface Exchange {
 /** What reaches the client in place of a response: nothing, the same, another, or the same twice; later, where a promise says so. */
 export type Meddling = (exchange: Exchange, response: Buffer) => readonly Buffer[] | Promise<readonly Buffer[]>;
 
+/** Requests of this API key are kept back until they are released; with `cut`, the client's connection ends as they come by. */
+export interface Detention {
+  readonly apiKey: number;
+  readonly cut: boolean;
+}
+
+/** Of a request, so much is remembered. */
+const headBytes = 512;
+
 export class ResponseProxy {
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
+  readonly #detained: { readonly broker: Socket; readonly frame: Buffer }[] = [];
+  /** Connections to the broker that outlive the client's. */
+  readonly #kept = new Set<Socket>();
   readonly exchanges: Exchange[] = [];
   #brokerPort = 0;
   #events = 0;
   /** How many responses did not go on as they came: a fault that did not happen proves nothing. */
   meddled = 0;
   meddle: Meddling | null = null;
+  detention: Detention | null = null;
 
   private constructor() {
     this.#server = createServer((client) => this.#relay(client));
@@ -44,6 +62,15 @@ export class ResponseProxy {
     this.#brokerPort = brokerPort;
   }
 
+  get detained(): number {
+    return this.#detained.length;
+  }
+
+  /** What was kept back arrives at the broker, the first so many of it. */
+  release(count = this.#detained.length): void {
+    for (const { broker, frame } of this.#detained.splice(0, count)) broker.write(frame);
+  }
+
   async close(): Promise<void> {
     for (const socket of this.#sockets) socket.destroy();
     await new Promise((resolve) => this.#server.close(resolve));
@@ -59,15 +86,22 @@ export class ResponseProxy {
       [broker, client],
     ] as const) {
       this.#sockets.add(socket);
-      socket.on('error', () => other.destroy());
+      const end = () => {
+        if (!this.#kept.has(other)) other.destroy();
+      };
+      socket.on('error', end);
       socket.on('close', () => {
         this.#sockets.delete(socket);
-        other.destroy();
+        end();
       });
     }
     client.on('data', (chunk: Buffer) => {
-      for (const frame of requests.take(chunk)) exchanges.set(frame.readInt32BE(8), this.#note(frame));
-      broker.write(chunk);
+      for (const frame of requests.take(chunk)) {
+        const exchange = this.#note(frame);
+        exchanges.set(frame.readInt32BE(8), exchange);
+        if (this.detention?.apiKey === exchange.apiKey) this.#detain(client, broker, frame, this.detention);
+        else broker.write(frame);
+      }
     });
     broker.on('data', (chunk: Buffer) => {
       for (const frame of responses.take(chunk)) {
@@ -79,10 +113,18 @@ export class ResponseProxy {
     });
   }
 
+  #detain(client: Socket, broker: Socket, frame: Buffer, { cut }: Detention): void {
+    this.#detained.push({ broker, frame });
+    if (!cut) return;
+    this.#kept.add(broker);
+    client.destroy();
+  }
+
   #note(frame: Buffer): Exchange {
     const apiKey = frame.readInt16BE(4);
     const produced = apiKey === produceKey ? readProduced(frame) : [];
-    const exchange = { apiKey, apiVersion: frame.readInt16BE(6), produced, asked: ++this.#events, answered: 0 };
+    const head = Buffer.from(frame.subarray(0, headBytes));
+    const exchange = { apiKey, apiVersion: frame.readInt16BE(6), head, produced, asked: ++this.#events, answered: 0 };
     this.exchanges.push(exchange);
     return exchange;
   }

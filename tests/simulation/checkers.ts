@@ -7,6 +7,7 @@ import { type Replica, replicas } from '../../schemas/topics.ts';
 import type { Ack, Election, Output, WindowClose } from '../../schemas/types.ts';
 import { flowIdsOf, PartitionAuditor } from './auditor.ts';
 import { Folded } from './folded.ts';
+import { LogEras, namedByBase } from './log-eras.ts';
 import type { ModelStoreServer } from './model-store.ts';
 import type { Promised } from './promises.ts';
 import { Wrongness } from './wrongness.ts';
@@ -28,9 +29,12 @@ export interface Reference {
   readonly watermarkMs: number | null;
   /** The last n of the fold of all records before this offset. */
   nAt(offset: number): number;
+  /** As many records are what a new log goes on from, with its base. @throws where the base names something else */
+  continueAt(count: number, base: LogRecord): void;
 }
 
 export interface PartitionHistory {
+  readonly eras: LogEras;
   auditor: PartitionAuditor;
   reference: Reference;
   promised: Promised;
@@ -53,20 +57,31 @@ export interface PartitionHistory {
   readonly wrongness: Wrongness;
 }
 
-export function newHistory(reference: Reference): PartitionHistory {
+export function newHistory(reference: Reference, topicId: string): PartitionHistory {
   const views = { a: new OutputView(), b: new OutputView() };
   const acknowledged = { a: new Map(), b: new Map() };
   const held = { auditor: new PartitionAuditor(), reference, folded: new Folded(), heldN: 0 };
   const reached = { watermarkMs: Number.NEGATIVE_INFINITY, appendedMs: 0, elected: { epoch: 0, leader: '', previous: '' }, bookedN: 0 };
   const wrongness = new Wrongness();
-  return { ...held, ...reached, promised: 'all', views, acknowledged, emitted: [], balance: new BalanceSums(), wrongness };
+  return {
+    eras: new LogEras(topicId),
+    ...held,
+    ...reached,
+    promised: 'all',
+    views,
+    acknowledged,
+    emitted: [],
+    balance: new BalanceSums(),
+    wrongness,
+  };
 }
 
 /** I8, I9. What the log gives is what an accounting that shares no code with the fold makes of it, output by output. */
 export function foldsTruly(history: PartitionHistory): string | null {
   const { outputs } = history.reference;
   for (; history.heldN < outputs.length; history.heldN++) {
-    const wrong = history.folded.take(outputCodec.decode(outputs[history.heldN]!), history.auditor.expected);
+    const placeOf = (offset: number) => history.eras.placeOf(history.heldN + 1, offset);
+    const wrong = history.folded.take(outputCodec.decode(outputs[history.heldN]!), history.auditor.expected, placeOf);
     if (wrong) return `output ${history.heldN + 1} is wrong: ${wrong}`;
   }
   return history.auditor.expected.length > 0
@@ -76,19 +91,60 @@ export function foldsTruly(history: PartitionHistory): string | null {
 
 /** I1. Every NAR is accepted at most once, whatever was sent again. */
 export function acceptedOnce(history: PartitionHistory, record: LogRecord): string | null {
-  const twice = history.auditor.take(record);
+  const { shift } = history.eras.current;
+  if (shift === null) return beginsWithTheBase(history, record);
+  const twice = history.auditor.take({ ...record, offset: record.offset + shift });
   history.reference.take(record);
   return twice.length > 0 ? `flows ${twice.slice(0, 3)} (${twice.length} in all) are accepted twice, now at offset ${record.offset}` : null;
 }
 
+/**
+ * I19. A log that replaces another one goes on from a state that both could have had: it continues what is published, and has all that both
+ * acknowledged. What comes before its base counts for nobody.
+ */
+function beginsWithTheBase(history: PartitionHistory, record: LogRecord): string | null {
+  const snapshot = namedByBase(record);
+  if (!snapshot) return null;
+  const former = history.eras.of(snapshot.topic_id);
+  if (typeof former?.shift !== 'number') return `the base names a snapshot of ${snapshot.topic_id}, which is no former log`;
+  const place = snapshot.offset + former.shift;
+  if (snapshot.n < history.emitted.length) return `the base is at n ${snapshot.n}, and ${history.emitted.length} are published`;
+  const outputs = history.reference.outputs;
+  history.auditor = history.auditor.upTo(place);
+  history.reference.continueAt(place, record);
+  const { current } = history.eras;
+  current.shift = place - record.offset;
+  current.baseN = snapshot.n;
+  history.eras.drop(snapshot.n + 1, outputs.slice(snapshot.n));
+  for (const view of Object.values(history.views)) {
+    view.outputs.splice(snapshot.n);
+    for (const n of [...view.ahead.keys()]) if (n > snapshot.n) view.ahead.delete(n);
+  }
+  history.auditor.take({ ...record, offset: place });
+  // All that is folded is told anew, up to where the new log goes on.
+  history.folded = new Folded();
+  history.heldN = 0;
+  history.watermarkMs = Number.NEGATIVE_INFINITY;
+  for (const [incarnation, byA] of history.acknowledged.a) {
+    const byBoth = Math.min(byA, history.acknowledged.b.get(incarnation) ?? 0);
+    const held = history.auditor.lastOf(incarnation);
+    if (held < byBoth) return `the base has ${incarnation} up to ${held}, and both have acknowledged ${byBoth}`;
+  }
+  return null;
+}
+
 /** I3. An acknowledgment says what the log holds up to its offset, and comes after the outputs up to there. */
 export function acknowledgesTruly(history: PartitionHistory, ack: Ack): string | null {
+  const said = new Map(ack.sequences.map(({ incarnation, sequence }) => [incarnation, sequence]));
   const acknowledged = history.acknowledged[ack.replica as Replica];
-  for (const { incarnation, sequence } of ack.sequences) acknowledged.set(incarnation, Math.max(sequence, acknowledged.get(incarnation) ?? 0));
+  for (const [incarnation, sequence] of said) acknowledged.set(incarnation, Math.max(sequence, acknowledged.get(incarnation) ?? 0));
   // What was folded of a log that is there no more, nobody can check.
   if (history.promised === 'one history') return null;
-  const expected = history.auditor.sequencesAt(ack.folded_offset, ack.collector);
-  const said = new Map(ack.sequences.map(({ incarnation, sequence }) => [incarnation, sequence]));
+  const era = history.eras.of(ack.topic_id);
+  if (typeof era?.shift !== 'number') return `${ack.replica} acknowledges in a log ${ack.topic_id}, which has no base`;
+  if (era !== history.eras.current) return null;
+  const place = ack.folded_offset + era.shift;
+  const expected = history.auditor.sequencesAt(place, ack.collector);
   for (const incarnation of new Set([...expected.keys(), ...said.keys()])) {
     if ((expected.get(incarnation) ?? 0) !== (said.get(incarnation) ?? 0)) {
       const stream = `${ack.collector} ${incarnation} up to ${said.get(incarnation)} at offset ${ack.folded_offset}`;
@@ -98,7 +154,7 @@ export function acknowledgesTruly(history: PartitionHistory, ack: Ack): string |
   // It has read back what it has written, right or wrong.
   if (history.wrongness.isWrong(ack.replica as Replica)) return null;
   const written = history.views[ack.replica as Replica].writtenN;
-  const due = history.reference.nAt(ack.folded_offset);
+  const due = history.reference.nAt(place);
   return written < due ? `${ack.replica} acknowledges offset ${ack.folded_offset} with outputs up to ${written}, ${due} are due` : null;
 }
 
@@ -137,6 +193,7 @@ export function outputsAgree(history: PartitionHistory, replica: Replica, record
       history.wrongness.outputs++;
       continue;
     }
+    if (!expected?.equals(bytes) && history.eras.isDropped(output.n, bytes)) continue;
     if (history.promised !== 'one history' && !expected?.equals(bytes))
       return `${replica} writes output ${output.n}, which is not that of the fold: ${expected ? difference(output, expected) : 'none'}`;
     if (output.n > view.outputs.length) view.ahead.set(output.n, bytes);
@@ -181,7 +238,8 @@ export function isOfNoWrongReplica(history: PartitionHistory, record: LogRecord)
 /** I7. At every WindowClose of aggregates what was decoded is what was given out, lost, rejected, or is open; and it is what is in the log. */
 export function addsUp(history: PartitionHistory, record: LogRecord): string | null {
   const output = outputCodec.decode(record.value!);
-  return history.balance.take(output, history.promised === 'one history' ? null : history.auditor);
+  const auditor = history.promised === 'one history' ? null : history.auditor;
+  return history.balance.take(output, auditor, (offset) => history.eras.placeOf(output.n, offset));
 }
 
 /** I8. The watermark never goes back, and no clock of a collector moves it past the append time of the records. */
@@ -265,9 +323,9 @@ export class BalanceSums {
   #windowMs = 0;
   readonly #closed = new Set<string>();
 
-  take(output: Output, auditor: PartitionAuditor | null): string | null {
+  take(output: Output, auditor: PartitionAuditor | null, placeOf: (offset: number) => number): string | null {
     const { aggregate } = output;
-    if (!aggregate) return this.#close(output.window_close!, auditor);
+    if (!aggregate) return this.#close(output.window_close!, auditor, placeOf);
     const key = aggregate.group.map(({ value }) => value).join('>');
     const usage = this.usage.get(key) ?? { flows: 0, bytes: 0n, packets: 0n };
     this.usage.set(key, usage);
@@ -279,7 +337,7 @@ export class BalanceSums {
     return null;
   }
 
-  #close(close: WindowClose, auditor: PartitionAuditor | null): string | null {
+  #close(close: WindowClose, auditor: PartitionAuditor | null, placeOf: (offset: number) => number): string | null {
     const since = this.#sinceClose;
     this.#sinceClose = { flows: 0, bytes: 0n, packets: 0n };
     if (close.watermark_ms < this.#watermark) return `the watermark of the closes goes back from ${this.#watermark} to ${close.watermark_ms}`;
@@ -307,11 +365,11 @@ export class BalanceSums {
     }
     const open = BigInt(close.open_flows) + close.open_bytes + close.open_packets;
     if (this.#side.decoded !== this.#side.given + open) return `decoded ${this.#side.decoded} is not given out ${this.#side.given} and open ${open}`;
-    return auditor ? this.#againstTheLog(close, auditor) : null;
+    return auditor ? this.#againstTheLog(close, auditor, placeOf(close.nars_offset)) : null;
   }
 
-  #againstTheLog(close: WindowClose, auditor: PartitionAuditor): string | null {
-    const accepted = auditor.totalAt(close.nars_offset);
+  #againstTheLog(close: WindowClose, auditor: PartitionAuditor, place: number): string | null {
+    const accepted = auditor.totalAt(place);
     const wrong = accepted.flows !== this.total.flows + close.open_flows || accepted.bytes !== this.total.bytes + close.open_bytes;
     return wrong
       ? `${accepted.flows} flows are in the log up to ${close.nars_offset}, ${this.total.flows} given out and ${close.open_flows} open`

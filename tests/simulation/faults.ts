@@ -263,7 +263,10 @@ export const graveFaults: Readonly<Record<string, Fault>> = {
   ),
   narsRecreated: fault(nothing, (world) => {
     world.broker.createTopic(topics.nars.name, world.histories.length);
-    for (const partition of world.histories.keys()) world.logReplaced(partition);
+    for (const [partition, { eras }] of world.histories.entries()) {
+      eras.replace(world.broker.topic(topics.nars.name).id);
+      world.logReplaced(partition);
+    }
   }),
   narsRetention: fault(
     (sketch) => ({ partition: sketch.partition(), kept: sketch.chance.integer(0, 20) }),
@@ -357,6 +360,11 @@ const harmless = ['stall', 'zombie', 'clockJump', 'configChange', 'offsetsReset'
 /** Whatever is slow, doubled or wrong about the time: all that was sent once is in the log. */
 export function neverRepeats({ fault: name }: Strike): boolean {
   return harmless.includes(name);
+}
+
+/** After it not all is promised. */
+export function isGrave(name: string): boolean {
+  return name in graveFaults;
 }
 
 function kindOf(name: string): Fault {

@@ -10,7 +10,8 @@ const kinds = ['adjustment', 'usage'];
 export class Folded {
   #aggregates: Aggregate[] = [];
 
-  take(output: Output, expected: Close[]): string | null {
+  /** placeOf: where the record of that offset stands in the whole history. */
+  take(output: Output, expected: Close[], placeOf: (offset: number) => number): string | null {
     if (output.aggregate) {
       this.#aggregates.push(output.aggregate);
       return null;
@@ -21,7 +22,9 @@ export class Folded {
     const said = output.window_close as WindowClose;
     if (!close) return `window ${said.window_start_ms} is closed at n ${output.n}, and no watermark has passed it`;
     return (
-      wrongOrder(aggregates) ?? difference('aggregates', aggregatesOf(close), Object.fromEntries(aggregates.map(entryOf))) ?? wrongClose(said, close)
+      wrongOrder(aggregates) ??
+      difference('aggregates', aggregatesOf(close), Object.fromEntries(aggregates.map(entryOf))) ??
+      wrongClose(said, close, placeOf)
     );
   }
 }
@@ -56,7 +59,7 @@ function wrongOrder(aggregates: readonly Aggregate[]): string | null {
   return null;
 }
 
-function wrongClose(said: WindowClose, close: Close): string | null {
+function wrongClose(said: WindowClose, close: Close, placeOf: (offset: number) => number): string | null {
   const sumOf = (sums: Iterable<Totals>): string => {
     const total = { flows: 0, bytes: 0n, packets: 0n };
     for (const { flows, bytes, packets } of sums) {
@@ -82,7 +85,7 @@ function wrongClose(said: WindowClose, close: Close): string | null {
   const found = {
     window: `${said.window_start_ms}-${said.window_end_ms} of ${said.window_ms}`,
     watermark: said.watermark_ms,
-    offset: said.nars_offset,
+    offset: placeOf(said.nars_offset),
     version: said.fold_config_version,
     usage: `${usage_aggregates} with ${text({ flows: said.usage_flows, bytes: said.usage_bytes, packets: said.usage_packets })}`,
     adjustments: `${adjustment_aggregates} with ${text({ flows: said.adjustment_flows, bytes: said.adjustment_bytes, packets: said.adjustment_packets })}`,

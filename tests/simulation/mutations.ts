@@ -351,6 +351,22 @@ const feeding: readonly Mutation[] = [
     seedsMax: 40,
   },
   {
+    name: 'accused is the other',
+    guard: 'I15: the judge accuses the replica that differs from the fresh fold',
+    edits: [edit('core/judge/trial.ts', 'return this.#witnesses[replica].finding;', 'return this.#witnesses[otherReplica(replica)].finding;')],
+    cases: [],
+    only: ['flip', 'kill'],
+    seedsMax: 40,
+  },
+  {
+    name: 'nothing was judged',
+    guard: 'I15: the feed follows the verdicts',
+    edits: [edit(feedPartition, 'const known = this.#judged[replica];\n', 'const known = this.#judged[replica];\n    if (nowMs > 0) return;\n')],
+    cases: [],
+    only: ['flip', 'kill'],
+    seedsMax: 40,
+  },
+  {
     name: 'no fencing',
     guard: 'a new epoch fences older writers',
     edits: [

@@ -7,10 +7,11 @@ import { outputCodec } from '../../schemas/codec.ts';
 import type { Reference } from './checkers.ts';
 
 export class ReferenceFold implements Reference {
-  readonly outputs: Buffer[] = [];
-  /** n after the record at each offset. */
-  readonly #nAfter: number[] = [];
-  readonly #fold: Fold;
+  outputs: Buffer[] = [];
+  /** n after each record. */
+  #nAfter: number[] = [];
+  #records: { readonly record: LogRecord; readonly isBase: boolean }[] = [];
+  #fold: Fold;
   #isOver = false;
 
   constructor(partition: number) {
@@ -18,7 +19,28 @@ export class ReferenceFold implements Reference {
   }
 
   take(record: LogRecord): void {
+    this.#take(record, false);
+  }
+
+  continueAt(count: number, base: LogRecord): void {
+    const kept = this.#records.slice(0, count);
+    this.outputs = [];
+    this.#nAfter = [];
+    this.#records = [];
+    this.#fold = new Fold(this.#fold.partition, sha256);
+    for (const { record, isBase } of kept) this.#take(record, isBase);
+    this.#take(base, true);
+  }
+
+  #take(record: LogRecord, isBase: boolean): void {
+    this.#records.push({ record, isBase });
     if (this.#isOver) return;
+    if (isBase) this.#fold = Fold.onBase(record, this.#fold.serialise(), sha256);
+    else this.#step(record);
+    this.#nAfter.push(this.#fold.n);
+  }
+
+  #step(record: LogRecord): void {
     try {
       for (const block of this.#fold.step(record).blocks) for (const output of block.outputs) this.outputs.push(outputCodec.encode(output));
     } catch (error) {
@@ -26,7 +48,6 @@ export class ReferenceFold implements Reference {
       if (!(error instanceof UnknownFoldVersion)) throw error;
       this.#isOver = true;
     }
-    this.#nAfter.push(this.#fold.n);
   }
 
   get watermarkMs(): number | null {

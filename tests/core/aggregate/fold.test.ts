@@ -1,9 +1,10 @@
 import { describe, expect, test } from '@jest/globals';
 import { sha256 } from '../../../adapters/digest.ts';
-import { Fold, UnsupportedBase } from '../../../core/aggregate/fold.ts';
+import { Fold, SnapshotNeeded } from '../../../core/aggregate/fold.ts';
 import { UnknownFoldVersion } from '../../../core/aggregate/settings.ts';
 import { narBatchCodec, UnknownSchema } from '../../../schemas/codec.ts';
 import { adminCollector, messageBytesMax } from '../../../schemas/topics.ts';
+import type { NarBatch } from '../../../schemas/types.ts';
 import { batch, beginning, foldOf, groupOf, loss, minute, nar, records, report, second, standard, t0, tick } from './log-of-batches.ts';
 
 const outcomes = (folded: ReturnType<typeof foldOf>) => folded.steps.map(({ outcome }) => outcome);
@@ -30,10 +31,66 @@ describe('what is folded of a log', () => {
     expect(folded.fold.sequences('c1')).toEqual([{ incarnation: 'i1', sequence: 1 }]);
   });
 
+  describe('of a log that replaced another one', () => {
+    const former = foldOf([
+      beginning(),
+      tick(1, t0),
+      batch({ sequence: 2, watermark_ms: t0 + 5 * minute, nars: [nar()] }),
+      tick(3, t0 + 6 * minute),
+    ]).fold;
+    const snapshot = { replica: 'a', topic_id: 'former', offset: former.nextOffset, n: former.n, chain: former.chain };
+    const base = batch({ collector: adminCollector, incarnation: 'v2', base: { snapshot }, fold_config: standard });
+    const record = (entry: NarBatch, offset: number) => ({ offset, appendedMs: t0 + 10 * minute, value: narBatchCodec.encode(entry) });
+
+    test('n and chain go on, incarnations and windows are kept, offsets begin anew', () => {
+      expect(former.n).toBeGreaterThan(0);
+      const fold = Fold.onBase(record(base, 7), former.serialise(), sha256);
+      expect(fold).toMatchObject({
+        n: former.n,
+        nextOffset: 8,
+        hasBase: true,
+        configVersion: 1,
+        openFlows: former.openFlows,
+        watermarkMs: former.watermarkMs,
+      });
+      expect(fold.chain).toEqual(former.chain);
+      expect(fold.sequences('c1')).toEqual(former.sequences('c1'));
+      expect(fold.sequences(adminCollector)).toContainEqual({ incarnation: 'v2', sequence: 1 });
+      expect(fold.step(record(tick(3, t0), 8)).outcome).toBe('duplicate');
+      expect(fold.step(record(batch({ collector: adminCollector, incarnation: 'v3', base: { snapshot: null } }), 9)).outcome).toBe('accepted');
+      const { outcome, blocks } = fold.step(record(tick(4, t0 + 9 * minute), 10));
+      expect(outcome).toBe('accepted');
+      expect(blocks[0]?.first_n).toBe(former.n + 1);
+      expect(fold.counts.ignored_configs).toBe(0);
+    });
+
+    test('is the same in both replicas, also after another restart', () => {
+      const one = Fold.onBase(record(base, 7), former.serialise(), sha256);
+      const other = Fold.restore(Fold.onBase(record(base, 7), former.serialise(), sha256).serialise(), sha256);
+      for (const fold of [one, other]) fold.step(record(tick(4, t0 + 9 * minute), 8));
+      expect(one.serialise()).toEqual(other.serialise());
+    });
+
+    test.each([
+      ['n', { n: 99 }],
+      ['chain', { chain: Buffer.alloc(16, 1) }],
+      ['offset', { offset: 99 }],
+    ])('a state of another %s is not taken', (_name, change) => {
+      const other = batch({ ...base, base: { snapshot: { ...snapshot, ...change } } });
+      expect(() => Fold.onBase(record(other, 7), former.serialise(), sha256)).toThrow(SnapshotNeeded);
+    });
+
+    test('nothing but such a base is taken', () => {
+      for (const entry of [tick(1, t0), beginning()]) expect(() => Fold.onBase(record(entry, 0), former.serialise(), sha256)).toThrow(RangeError);
+      expect(Fold.baseIn(record(base, 0), 0)).toEqual({ snapshot });
+      expect(Fold.baseIn(record(tick(1, t0), 0), 0)).toBeNull();
+    });
+  });
+
   test('a base that names a snapshot stops the replica', () => {
     const snapshot = { replica: 'a', topic_id: 'x', offset: 1, n: 1, chain: Buffer.alloc(16) };
     const base = batch({ collector: adminCollector, base: { snapshot }, fold_config: standard });
-    expect(() => foldOf([base])).toThrow(UnsupportedBase);
+    expect(() => foldOf([base])).toThrow(SnapshotNeeded);
   });
 
   test('the next sequence is accepted, a lower one is a duplicate, a higher one a gap of which nothing is taken', () => {
@@ -255,6 +312,17 @@ describe('windows', () => {
     const { aggregates, closes } = foldOf([beginning(), batch({ watermark_ms: t0 + 15 * second, nars: [far, old] }), closing(2, 3 * minute)]);
     expect(aggregates.map(({ window_start_ms, flows }) => [window_start_ms - t0, flows])).toEqual([[minute, 2]]);
     expect(closes.map(({ clamped_flows }) => clamped_flows)).toEqual([0, 2, 0]);
+  });
+
+  test('flows of a collector whose clock is ahead are in the windows of their own time, as far as the append time tells', () => {
+    const flows = [at(1, { time_received_ms: t0 + 600 * minute }), nar({ time_flow_end_ms: t0 + 600 * minute, time_received_ms: t0 + 600 * minute })];
+    const ahead = { batch: batch({ watermark_ms: t0 + 600 * minute, nars: flows }), appendedMs: t0 + 2 * second };
+    const { aggregates, closes } = foldOf([beginning(), ahead, closing(2, 3 * minute)]);
+    expect(aggregates.map(({ window_start_ms, flows: count }) => [window_start_ms - t0, count])).toEqual([
+      [0, 1],
+      [minute, 1],
+    ]);
+    expect(closes.map(({ clamped_flows, open_flows }) => [clamped_flows, Number(open_flows)])).toEqual(expect.arrayContaining([[1, 0]]));
   });
 
   test('flows that came before the first watermark are closed with their own windows', () => {

@@ -4,7 +4,7 @@ import { GroupKeys, UnknownGroupField } from '../../../core/aggregate/group-key.
 import { PrefixMap } from '../../../core/aggregate/prefix-map.ts';
 import { shares } from '../../../core/aggregate/window.ts';
 import { addressBytes } from '../../../core/nar/address.ts';
-import { nar, report } from './log-of-batches.ts';
+import { columnsOf, nar, report } from './log-of-batches.ts';
 
 describe('the longest prefix', () => {
   const map = new PrefixMap([
@@ -55,7 +55,7 @@ describe('the grouping key', () => {
 
   test('has the fields of group_by in their order, as text', () => {
     const keys = new GroupKeys({ group_by: ['src_addr', 'dst_addr', 'dst_port', 'sampler_address', 'dst_account', 'next_hop'], accounts: [] });
-    expect(keys.groupOf(flow, exporters).fields.map(({ name, value }) => `${name}=${value}`)).toEqual([
+    expect(keys.groupOf(columnsOf([flow]), 0, exporters).fields.map(({ name, value }) => `${name}=${value}`)).toEqual([
       'src_addr=2001:db8::1',
       'dst_addr=10.1.0.1',
       'dst_port=443',
@@ -67,7 +67,7 @@ describe('the grouping key', () => {
 
   test('without fields is one group for all', () => {
     const keys = new GroupKeys({ group_by: [], accounts: [] });
-    expect(keys.groupOf(flow, exporters)).toBe(keys.groupOf(nar(), exporters));
+    expect(keys.groupOf(columnsOf([flow]), 0, exporters)).toBe(keys.groupOf(columnsOf([nar()]), 0, exporters));
   });
 
   test('is the same whatever is remembered', () => {
@@ -75,8 +75,8 @@ describe('the grouping key', () => {
     const forgetful = new GroupKeys(config, 3);
     const keys = new GroupKeys(config);
     for (let i = 0; i < 100; i++) {
-      const other = nar({ src_port: i % 7, dst_port: (i * i) % 5 });
-      expect(forgetful.groupOf(other, exporters).key).toBe(keys.groupOf(other, exporters).key);
+      const other = columnsOf([nar(), nar({ src_port: i % 7, dst_port: (i * i) % 5 })]);
+      expect(forgetful.groupOf(other, 1, exporters).key).toBe(keys.groupOf(other, 1, exporters).key);
     }
   });
 

@@ -1,7 +1,9 @@
 /** Builds logs of NAR batches for the fold's tests, and reads what comes out. */
 import { sha256 } from '../../../adapters/digest.ts';
 import { Fold, type FoldRecord, type Step } from '../../../core/aggregate/fold.ts';
-import { narBatchCodec } from '../../../schemas/codec.ts';
+import { NarColumns } from '../../../core/aggregate/nar-columns.ts';
+import { emptyBatch } from '../../../core/buffer/tombstone.ts';
+import { decodeNarBatchFrame, narBatchCodec } from '../../../schemas/codec.ts';
 import { adminCollector } from '../../../schemas/topics.ts';
 import type { Aggregate, ExporterReport, FoldConfig, Loss, Nar, NarBatch, Output, OutputBlock, WindowClose } from '../../../schemas/types.ts';
 
@@ -58,6 +60,15 @@ export function nar(changes: Partial<Nar> = {}): Nar {
     time_received_ms: endMs,
     ...changes,
   };
+}
+
+/** As the fold reads them. */
+export function columnsOf(nars: Nar[]): NarColumns {
+  const identity = { collector: 'c', incarnation: 'i', partition: 0, sequence: 1, volatile: false, goodbye: false };
+  const value = narBatchCodec.encode({ ...emptyBatch(identity, t0), nars });
+  const columns = new NarColumns();
+  if (!columns.read(value, decodeNarBatchFrame(value).narsStart, 1 << 20, 8.64e15)) throw new Error('these are no NARs');
+  return columns;
 }
 
 export function report(nars: readonly Nar[], index = 0, changes: Partial<ExporterReport> = {}): ExporterReport {

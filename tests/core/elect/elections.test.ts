@@ -25,6 +25,14 @@ describe('elections in log order', () => {
     expect(elections.leader(0)).toBe('b');
   });
 
+  test('what several watchdogs write at once is one election: they would rest twice as long after it', () => {
+    const elections = new Elections();
+    elections.apply(election(1, 'a'), 100);
+    elections.apply(election(1, 'a'), 110);
+    elections.apply(election(2, 'b'), 200);
+    expect(elections.heardSince(0, 0)).toEqual([100, 200]);
+  });
+
   test('nobody leads who is not a replica', () => {
     const elections = new Elections();
     expect(elections.apply(election(1, 'c'), 0)).toBe(false);

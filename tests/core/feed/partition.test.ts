@@ -295,14 +295,14 @@ describe('a verdict', () => {
     expect(scene.phase).toBe('held');
     scene.judges('b').elect('a');
     expect(scene.feed.phase).toMatchObject({ name: 'held', divergence: { n: 5, between: ['a', 'aggregates'] } });
-    expect(scene.feed.describe()).toContain('nothing that is published is rewritten');
+    expect(scene.feed.describe()).toContain('Nothing that is published is rewritten');
     expect(scene.later(100_000).emits()).toEqual([]);
   });
 
   test('a feed that starts when aggregates ends with the wrong history never emits the right one behind it', () => {
     const scene = new Scene({}, tailAt(6, other)).judges('b').elect('a').gets('a', 1, 9);
     expect(scene.emits()).toEqual([]);
-    expect(scene.feed.describe()).toContain('nothing that is published is rewritten');
+    expect(scene.feed.describe()).toContain('Nothing that is published is rewritten');
   });
 
   test('a replica that was repaired is read from its clean beginning, and compared again', () => {

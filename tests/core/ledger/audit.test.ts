@@ -187,6 +187,28 @@ describe('divergence', () => {
   });
 });
 
+describe('an aggregator that was judged', () => {
+  const quarantined = { state: 'quarantined', detail: 'in quarantine from n 12 on', n: 20, chain: chain(99) };
+
+  test('is named, and what it says counts for nobody: what is billed comes from the other', () => {
+    const report = audit({}, but(health('aggregator', 'b', { partitions: [partitionHealth(quarantined)] })));
+    expect(report.quarantined).toEqual(['partition 0: aggregator b is in quarantine from n 12 on']);
+    expect([report.divergence, report.complete, auditExitCode(report)]).toEqual([0, true, 0]);
+  });
+
+  test('is a divergence as long as it only asks for judgment', () => {
+    const disputed = { state: 'disputed', detail: 'output 12 stands with another chain' };
+    const report = audit({}, but(health('aggregator', 'b', { partitions: [partitionHealth(disputed)] })));
+    expect(report.divergences).toEqual(['partition 0: aggregator b: output 12 stands with another chain']);
+    expect(report.quarantined).toEqual([]);
+  });
+
+  test('is nobody from whom something is to be expected', () => {
+    const both = ['a', 'b'].map((id) => health('aggregator', id, { partitions: [partitionHealth(quarantined)] }));
+    expect(audit({}, but(...both)).waiting_for).toContain('partition 0: no aggregator is running on it');
+  });
+});
+
 describe('what the collectors hold', () => {
   const holding = (sampler_address: string, nars: number) => ({ sampler_address, observation_domain_id: 7, protocol: 'ipfix', nars });
   const balance = {
