@@ -118,7 +118,7 @@ export class KafkaWriter implements LogWriter {
 
   async close(): Promise<void> {
     const session = this.#session ?? (await this.#opening?.catch(() => null));
-    await session?.cluster.disconnect().catch(() => undefined);
+    if (session) this.#end(session);
   }
 
   async #append(topic: string, partition: number, messages: readonly LogMessage[]): Promise<number> {
@@ -143,16 +143,19 @@ export class KafkaWriter implements LogWriter {
     const requests = new Map<string, Request>();
     for (const [index, append] of appends.entries()) {
       const session = sessions[index] as Session | Error;
-      if (session instanceof Error) append.reject(faultOf(session, 'unavailable', doing(append)));
-      else this.#place(append, session, requests);
+      try {
+        if (session instanceof Error) throw session;
+        this.#place(append, session, requests);
+      } catch (error) {
+        append.reject(faultOf(error, 'unavailable', doing(append)));
+      }
     }
     for (const request of requests.values()) void this.#produce(request);
   }
 
   /** One that knows who leads the topic's partitions. */
   async #sessionFor(topic: string): Promise<Session> {
-    if (!this.#session) this.#opening ??= this.#open(topic);
-    const session = this.#session ?? (await (this.#opening as Promise<Session>));
+    const session = this.#session ?? (await this.#opened(topic));
     if (!session.topics.has(topic)) {
       await session.cluster.addMultipleTargetTopics([topic]);
       session.topics.add(topic);
@@ -164,13 +167,22 @@ export class KafkaWriter implements LogWriter {
     return session;
   }
 
+  async #opened(topic: string): Promise<Session> {
+    const opening = this.#opening ?? this.#open(topic);
+    this.#opening = opening;
+    try {
+      return await opening;
+    } finally {
+      if (this.#opening === opening) this.#opening = null;
+    }
+  }
+
   /** Puts it into the request that goes to its leader. */
   #place(append: Append, session: Session, requests: Map<string, Request>): void {
     const nodeId = Object.keys(session.cluster.findLeaderForPartitions(append.topic, [append.partition]))[0] ?? '-1';
     if (Number(nodeId) < 0) {
       session.isStale = true;
-      append.reject(new LogFault('unavailable', `${doing(append)}: it has no leader, or does not exist`));
-      return;
+      throw new LogFault('unavailable', `${doing(append)}: it has no leader, or does not exist`);
     }
     const bytes = append.messages.reduce((sum, { value }) => sum + (value?.length ?? 0), 0);
     const open = requests.get(nodeId);
@@ -226,8 +238,6 @@ export class KafkaWriter implements LogWriter {
     } catch (error) {
       cluster.disconnect().catch(() => undefined);
       throw error;
-    } finally {
-      this.#opening = null;
     }
   }
 
