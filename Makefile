@@ -55,6 +55,15 @@ simulate: $(INSTALLED) ## the real loops on model adapters with faults: SEED= RU
 integration: backends ## tests against a real Kafka and a real Redis
 	$(JEST) --selectProjects integration --runInBand
 
+CELL ?=
+.PHONY: torture
+torture: backends ## real processes under load, one fault after another: CELL=name[,name] for some of them, none for all
+	$(RUN) tests/torture/torture.ts $(if $(CELL),--cell $(CELL),--all)
+
+.PHONY: failover
+failover: backends ## 50 fail-overs of the elected aggregator under load, each timed
+	$(RUN) tests/torture/failover-trials.ts --trials 50
+
 .PHONY: test
 test: check backends ## everything: check, simulation, integration
 	$(JEST) --selectProjects simulation

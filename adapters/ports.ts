@@ -117,7 +117,7 @@ export interface Log {
 }
 
 export interface Clock {
-  /** Unix time in ms. */
+  /** Unix time in ms; never goes back. */
   now(): number;
   /** Resolves after ms, or at once when the signal is aborted. */
   sleep(ms: number, signal?: AbortSignal): Promise<void>;

@@ -135,19 +135,18 @@ export interface LocalKafka {
   kill(): Promise<void>;
 }
 
-/** Resolves when a client gets metadata. @throws MissingTool, or Error with the end of the broker's log */
-export async function startKafka(options: KafkaOptions): Promise<LocalKafka> {
+/** Writes the settings of a broker and formats its storage where that was not done yet. @returns java's arguments that run it, and its ports */
+export async function prepareKafka(options: KafkaOptions): Promise<{ command: string[]; port: number; controllerPort: number }> {
   const libs = await installKafka(options.progress);
-  const { dir, port = await freePort(), controllerPort = await freePort(), detached = false } = options;
+  const { dir, port = await freePort(), controllerPort = await freePort() } = options;
   const { membership = { nodeId: 1, clusterId: newClusterId(), voters: new Map([[1, controllerPort]]) } } = options;
   const own = { name: 'PLAINTEXT', port, advertisedPort: options.advertisedPort ?? port };
   await requireFreePort(port, 'the local Kafka');
   await requireFreePort(controllerPort, "the local Kafka's controller");
-  const logFile = join(dir, 'kafka.log');
   const settings = join(dir, 'server.properties');
   mkdirSync(dir, { recursive: true });
-  const lines = [serverProperties(dir, controllerPort, membership, [own, ...(options.listeners ?? [])]), ...(options.settings ?? []), ''];
-  writeFileSync(settings, lines.join('\n'));
+  const lines = [serverProperties(dir, controllerPort, membership, [own, ...(options.listeners ?? [])]), ...(options.settings ?? [])];
+  writeFileSync(settings, [...lines, ''].join('\n'));
   const classPath = join(libs, '*');
   if (!existsSync(join(dir, 'data', 'meta.properties'))) {
     const { code, output } = await run(
@@ -157,9 +156,17 @@ export async function startKafka(options: KafkaOptions): Promise<LocalKafka> {
     );
     if (code !== 0) throw new Error(`Kafka's storage could not be formatted in ${dir}:\n${output.trim()}`);
   }
+  return { command: [...brokerOptions, '-cp', classPath, 'kafka.Kafka', settings], port, controllerPort };
+}
+
+/** Resolves when a client gets metadata. @throws MissingTool, or Error with the end of the broker's log */
+export async function startKafka(options: KafkaOptions): Promise<LocalKafka> {
+  const { dir, detached = false } = options;
+  const { command, port, controllerPort } = await prepareKafka(options);
+  const logFile = join(dir, 'kafka.log');
   const child = await startProcess({
     command: 'java',
-    args: [...brokerOptions, '-cp', classPath, 'kafka.Kafka', settings],
+    args: command,
     cwd: dir,
     logFile,
     detached,

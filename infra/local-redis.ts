@@ -57,15 +57,22 @@ export interface LocalRedis {
   kill(): Promise<void>;
 }
 
-/** Resolves when the server answers PING, its data loaded. @throws MissingTool, or Error with the end of the server's log */
-export async function startRedis(options: RedisOptions): Promise<LocalRedis> {
-  await installRedis(options.progress);
-  const { dir, port = await freePort(), detached = false } = options;
+/** Writes the settings of a server. @returns their file, and its port */
+export async function prepareRedis(options: RedisOptions): Promise<{ settings: string; port: number }> {
+  const { dir, port = await freePort() } = options;
   await requireFreePort(port, 'the local Redis');
-  const logFile = join(dir, 'redis.log');
   const settings = join(dir, 'redis.conf');
   mkdirSync(dir, { recursive: true, mode: 0o700 });
   writeFileSync(settings, redisConf(dir, port), { mode: 0o600 });
+  return { settings, port };
+}
+
+/** Resolves when the server answers PING, its data loaded. @throws MissingTool, or Error with the end of the server's log */
+export async function startRedis(options: RedisOptions): Promise<LocalRedis> {
+  await installRedis(options.progress);
+  const { dir, detached = false } = options;
+  const { settings, port } = await prepareRedis(options);
+  const logFile = join(dir, 'redis.log');
   const child = await startProcess({ command: 'redis-server', args: [settings], cwd: dir, logFile, detached });
   let ended = false;
   child.once('exit', () => {

@@ -7,8 +7,8 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { freePort, type Listener, type LocalKafka, newClusterId, startKafka } from './local-kafka.ts';
-import { type LocalRedis, startRedis } from './local-redis.ts';
+import { freePort, type KafkaOptions, type Listener, newClusterId, startKafka } from './local-kafka.ts';
+import { type RedisOptions, startRedis } from './local-redis.ts';
 import { killProcess, lastLines, startProcess, stopProcess } from './processes.ts';
 
 const program = fileURLToPath(new URL('../bin/flowledger', import.meta.url));
@@ -30,9 +30,34 @@ export interface StackOptions {
   readonly partitions?: number;
   /** Configuration keys as environment variables, for every process. */
   readonly env?: Readonly<Record<string, string>>;
+  /** What starts brokers and Redis; nothing: they are processes of this machine. */
+  readonly backends?: Backends;
   /** What lies between the parts; nothing: they reach each other directly. */
   readonly routes?: Routes;
   readonly progress?: (line: string) => void;
+}
+
+/** Starts brokers and Redis servers, on their directories and ports. */
+export interface Backends {
+  startKafka(options: KafkaOptions): Promise<RunningBackend>;
+  startRedis(options: RedisOptions): Promise<RunningBackend>;
+}
+
+/** What an engine's pause does to a container: no process of it runs, and none is told. */
+export interface Freezer {
+  freeze(): Promise<void>;
+  thaw(): Promise<void>;
+  isFrozen(): Promise<boolean>;
+}
+
+export interface RunningBackend {
+  readonly pid: number;
+  /** Of the container that it is in, if it is in one. */
+  readonly freezer?: Freezer;
+  /** SIGTERM, and waits for the end. */
+  stop(): Promise<void>;
+  /** SIGKILL: what a crash does. */
+  kill(): Promise<void>;
 }
 
 /** The ways by which services reach the backends, where something stands in between. */
@@ -52,8 +77,8 @@ interface ServiceSpec {
 
 /** A broker or a Redis; it keeps its ports and its data when it is started again. */
 interface Backend {
-  running: LocalKafka | LocalRedis | null;
-  readonly start: () => Promise<LocalKafka | LocalRedis>;
+  running: RunningBackend | null;
+  readonly start: () => Promise<RunningBackend>;
 }
 
 export interface CommandResult {
@@ -173,7 +198,7 @@ export class Stack {
         ...this.#told(),
       };
       this.#ports.set(name(nodeId), port);
-      this.#backends.set(name(nodeId), { running: null, start: () => startKafka(options) });
+      this.#backends.set(name(nodeId), { running: null, start: () => this.#starting().startKafka(options) });
     }
     return nodeIds.map(name);
   }
@@ -181,7 +206,11 @@ export class Stack {
   async #defineRedis(name: string): Promise<void> {
     const port = await freePort();
     this.#ports.set(name, port);
-    this.#backends.set(name, { running: null, start: () => startRedis({ dir: join(this.dir, name), port, ...this.#told() }) });
+    this.#backends.set(name, { running: null, start: () => this.#starting().startRedis({ dir: join(this.dir, name), port, ...this.#told() }) });
+  }
+
+  #starting(): Backends {
+    return this.#options.backends ?? { startKafka, startRedis };
   }
 
   #told(): Pick<StackOptions, 'progress'> {
@@ -234,13 +263,18 @@ export class Stack {
     return pid;
   }
 
+  /** Of the container that a backend is in; nothing where it is a process of this machine. */
+  freezer(name: string): Freezer | undefined {
+    return this.#backends.get(name)?.running?.freezer;
+  }
+
   logFile(name: string): string {
     return join(this.dir, 'log', `${name}.log`);
   }
 
   /** Resolves when the service says that it does its work. @throws Error with its last words */
   async ready(name: string): Promise<void> {
-    const url = `http://127.0.0.1:${this.#service(name).httpPort}/readyz`;
+    const url = `${this.url(name)}/readyz`;
     let last = 'no answer';
     for (const end = Date.now() + readyWithinMs; Date.now() < end; await delay(50)) {
       try {
@@ -254,9 +288,14 @@ export class Stack {
     throw new Error(`${name} is not ready (${last}); the end of its log:\n${lastLines(this.logFile(name), 15)}`);
   }
 
+  /** Where a service answers over HTTP. */
+  url(name: string): string {
+    return `http://127.0.0.1:${this.#service(name).httpPort}`;
+  }
+
   /** The service's metrics: the sum over all labels of each name. */
   async metrics(name: string): Promise<Map<string, number>> {
-    const text = await (await fetch(`http://127.0.0.1:${this.#service(name).httpPort}/metrics`)).text();
+    const text = await (await fetch(`${this.url(name)}/metrics`)).text();
     const sums = new Map<string, number>();
     for (const line of text.split('\n')) {
       const match = /^([a-zA-Z_:][\w:]*)(?:\{.*\})? (\S+)$/.exec(line);
@@ -267,13 +306,15 @@ export class Stack {
 
   /** SIGKILL: what a crash does. */
   async kill(name: string): Promise<void> {
-    await killProcess(this.pid(name));
+    const { running } = this.#backends.get(name) ?? {};
+    await (running ? running.kill() : killProcess(this.pid(name)));
     this.#forget(name);
   }
 
   /** SIGTERM, and waits for the end. */
   async stopService(name: string): Promise<void> {
-    await stopProcess(this.pid(name), stopWithinMs);
+    const { running } = this.#backends.get(name) ?? {};
+    await (running ? running.stop() : stopProcess(this.pid(name), stopWithinMs));
     this.#forget(name);
   }
 

@@ -7,6 +7,7 @@ import { createRequire } from 'node:module';
 import { zstdDecompressSync } from 'node:zlib';
 import kafkajs, { type KafkaConfig as ClientConfig, type Kafka } from 'kafkajs';
 import { LogFault, type LogFaultKind, type Logger } from '../ports.ts';
+import { treatSilenceAsRefusal } from './connecting.ts';
 import { compress } from './produce.ts';
 
 const { CompressionCodecs, CompressionTypes, Kafka: KafkaClient, logLevel } = kafkajs;
@@ -19,6 +20,8 @@ const { createLogger } = require('kafkajs/src/loggers') as { createLogger(option
 const { createErrorFromCode } = require('kafkajs/src/protocol/error') as { createErrorFromCode(code: number): Error };
 
 export { CompressionTypes, createErrorFromCode };
+
+treatSilenceAsRefusal();
 
 /** What reading needs of kafkajs' cluster. */
 export interface Cluster {

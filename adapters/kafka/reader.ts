@@ -1,14 +1,25 @@
-/** Reads partitions by position, without a group: a restarted reader goes on at once, and only the caller decides where. */
+/**
+ * Reads partitions by position, without a group: a restarted reader goes on at once, and only the caller decides where. What is read is asked for
+ * by the topic's id, so that a topic that was re-created is a fault, and never read on in.
+ */
 import type { Clock, Fetched, Logger, LogReader } from '../ports.ts';
 import { LogFault } from '../ports.ts';
 import { type Cluster, createErrorFromCode, faultOf, type KafkaSettings, openCluster } from './client.ts';
 import { committedRecords, decodeRecords } from './records.ts';
-import { type FetchPosition, fetchRequest, type PartitionResponse } from './requests.ts';
+import { type FetchPosition, fetchRequest, metadataRequest, type PartitionResponse } from './requests.ts';
 
 const fetchBytesMax = 16 * 1024 * 1024;
 const partitionBytesMax = 4 * 1024 * 1024;
 /** One broker answers within this even when there is nothing new, so that a moved leader or a new position is noticed. */
 const longPollMs = 250;
+
+/** Kafka's errors for a topic id that the broker does not know, or not any more. */
+const idErrors = new Set([100, 103]);
+
+interface Position extends FetchPosition {
+  /** Something was read of the topic of this id. */
+  readonly isRead: boolean;
+}
 
 interface InFlight {
   readonly positions: readonly FetchPosition[];
@@ -22,7 +33,9 @@ export class KafkaReader implements LogReader {
   readonly #logger: Logger;
   readonly #clock: Clock;
   readonly #committed: boolean;
-  readonly #positions = new Map<string, FetchPosition>();
+  readonly #positions = new Map<string, Position>();
+  /** Ids of topics by full name, as of the last look at the metadata. */
+  readonly #ids = new Map<string, string>();
   readonly #inFlight = new Map<string, InFlight>();
   #cluster: Cluster | null = null;
   #stale = true;
@@ -39,7 +52,7 @@ export class KafkaReader implements LogReader {
   assign(topic: string, partition: number, offset: number): void {
     const name = this.#settings.topicPrefix + topic;
     if (![...this.#positions.values()].some((position) => position.topic === name)) this.#stale = true;
-    this.#positions.set(`${name}/${partition}`, { topic: name, partition, offset });
+    this.#positions.set(`${name}/${partition}`, { topic: name, topicId: '', partition, offset, isRead: false });
   }
 
   unassign(topic: string, partition: number): void {
@@ -72,7 +85,9 @@ export class KafkaReader implements LogReader {
   async #sendFetches(maxWaitMs: number): Promise<void> {
     const cluster = await this.#connected();
     const byNode = new Map<string, FetchPosition[]>();
-    for (const position of this.#positions.values()) {
+    for (const [key, known] of this.#positions) {
+      const position = known.topicId ? known : { ...known, topicId: this.#ids.get(known.topic) ?? '' };
+      this.#positions.set(key, position);
       const leader = Object.keys(cluster.findLeaderForPartitions(position.topic, [position.partition]))[0];
       if (leader === undefined || Number(leader) < 0)
         throw new LogFault('missing', `${position.topic}/${position.partition} has no leader or does not exist`);
@@ -95,9 +110,19 @@ export class KafkaReader implements LogReader {
     if (this.#stale) {
       await cluster.addMultipleTargetTopics([...new Set([...this.#positions.values()].map((position) => position.topic))]);
       await cluster.refreshMetadata();
+      await this.#learnIds(cluster);
       this.#stale = false;
     }
     return cluster;
+  }
+
+  async #learnIds(cluster: Cluster): Promise<void> {
+    for (const topic of new Set([...this.#positions.values()].map((position) => position.topic))) {
+      const nodeId = Object.keys(cluster.findLeaderForPartitions(topic, [0]))[0];
+      if (nodeId === undefined) throw new LogFault('missing', `${topic} has no leader or does not exist`);
+      const { topicId } = await (await cluster.findBroker({ nodeId })).connectionPool.send(metadataRequest(topic));
+      this.#ids.set(topic, topicId);
+    }
   }
 
   #fetch(cluster: Cluster, nodeId: string, positions: readonly FetchPosition[], maxWaitMs: number): InFlight {
@@ -146,6 +171,7 @@ export class KafkaReader implements LogReader {
     if (!position || !inFlight.positions.includes(position)) return null; // moved or unassigned meanwhile
     const topic = response.topic.slice(this.#settings.topicPrefix.length);
     const { partition, startOffset, endOffset } = response;
+    if (idErrors.has(response.errorCode)) return this.#takeOtherId(key, position, topic);
     if (response.errorCode !== 0) {
       this.#stale = true;
       this.#fault = faultOf(createErrorFromCode(response.errorCode), 'unavailable', `fetch of ${key} at offset ${position.offset}`, {
@@ -155,8 +181,26 @@ export class KafkaReader implements LogReader {
       return null;
     }
     const { records, nextOffset } = await decodeRecords(response.records, position.offset);
-    this.#positions.set(key, { ...position, offset: nextOffset });
+    this.#positions.set(key, { ...position, offset: nextOffset, isRead: true });
     return { topic, partition, records: this.#committed ? committedRecords(records, response.aborted) : records, nextOffset, endOffset, startOffset };
+  }
+
+  /**
+   * The broker does not know the topic by its id. It may not have heard of it yet; else the topic is another one: where something was read of it, its
+   * offsets say nothing any more; where nothing was, the caller meant the one that is there.
+   */
+  #takeOtherId(key: string, position: Position, topic: string): null {
+    this.#stale = true;
+    const now = this.#ids.get(position.topic);
+    if (now !== undefined && now !== position.topicId && position.isRead) {
+      this.#fault = new LogFault('out_of_range', `${key} is not the log that was read: its topic was re-created`, {
+        at: { topic, partition: position.partition },
+      });
+    } else {
+      if (!position.isRead) this.#positions.set(key, { ...position, topicId: '' });
+      this.#fault = new LogFault('unavailable', `the broker does not know the topic of ${key}`);
+    }
+    return null;
   }
 }
 

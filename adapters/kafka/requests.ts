@@ -1,10 +1,12 @@
-/** Two requests in our own encoding: Fetch, to decode records ourselves, and a Metadata new enough to tell a topic's id. */
+/** Two requests in our own encoding: Fetch, by topic id and to decode records ourselves, and a Metadata new enough to tell that id. */
 import { createErrorFromCode, type ProtocolRequest } from './client.ts';
 import { compactLength, encoded, OctetReader, OctetWriter } from './octets.ts';
 import type { AbortedTransaction } from './records.ts';
 
 export interface FetchPosition {
   readonly topic: string;
+  /** In hexadecimal: by name, a reader would not notice that the topic is another one. */
+  readonly topicId: string;
   readonly partition: number;
   readonly offset: number;
 }
@@ -27,62 +29,64 @@ export interface PartitionResponse {
 }
 
 /**
- * Fetch (version 11) => replica_id max_wait_ms min_bytes max_bytes isolation_level session_id session_epoch [topics] [forgotten] rack_id
- *   topics => topic [partition current_leader_epoch fetch_offset log_start_offset partition_max_bytes]
+ * Fetch (version 13, flexible) => replica_id max_wait_ms min_bytes max_bytes isolation_level session_id session_epoch [topics] [forgotten] rack_id
+ *   tags
+ *   topics => topic_id [partition current_leader_epoch fetch_offset last_fetched_epoch log_start_offset partition_max_bytes tags] tags
+ * The client writes the header of older versions, so its closing tag octet opens our body.
  */
 export function fetchRequest(positions: readonly FetchPosition[], options: FetchOptions): ProtocolRequest<PartitionResponse[]> {
-  const writer = new OctetWriter().int32(-1).int32(options.maxWaitMs).int32(1).int32(options.maxBytes);
+  const writer = new OctetWriter().int8(0).int32(-1).int32(options.maxWaitMs).int32(1).int32(options.maxBytes);
   writer
     .int8(options.committed ? 1 : 0)
     .int32(0)
     .int32(-1)
-    .int32(positions.length);
-  for (const { topic, partition, offset } of positions) {
-    writer.string(topic).int32(1).int32(partition).int32(-1).int64(offset).int64(-1).int32(options.partitionBytesMax);
+    .octets(compactLength(positions.length));
+  for (const { topicId, partition, offset } of positions) {
+    writer.octets(Buffer.from(topicId, 'hex')).octets(compactLength(1));
+    writer.int32(partition).int32(-1).int64(offset).int32(-1).int64(-1).int32(options.partitionBytesMax).int8(0).int8(0);
   }
-  const bytes = writer.int32(0).string('').bytes();
+  const bytes = writer.octets(compactLength(0)).octets(compactLength(0)).int8(0).bytes();
+  const names = new Map(positions.map(({ topicId, topic }) => [topicId, topic]));
   return {
-    request: { apiKey: 1, apiVersion: 11, apiName: 'Fetch', encode: async () => encoded(bytes) },
-    response: { decode: async (payload) => decodeFetch(payload), parse: async (decoded: PartitionResponse[]) => decoded },
+    request: { apiKey: 1, apiVersion: 13, apiName: 'Fetch', encode: async () => encoded(bytes) },
+    response: { decode: async (payload) => decodeFetch(payload, names), parse: async (decoded: PartitionResponse[]) => decoded },
   };
 }
 
 /**
- * responses => topic [partition error_code high_watermark last_stable_offset log_start_offset [producer_id first_offset]
- *   preferred_replica records]
+ * tags throttle_time_ms error_code session_id [responses] tags
+ *   responses => topic_id [partition error_code high_watermark last_stable_offset log_start_offset [producer_id first_offset tags]
+ *     preferred_replica records tags] tags
  */
-function decodeFetch(payload: Buffer): PartitionResponse[] {
-  const errorCode = payload.readInt16BE(4);
+function decodeFetch(payload: Buffer, names: ReadonlyMap<string, string>): PartitionResponse[] {
+  const reader = new OctetReader(payload);
+  reader.skipTags();
+  reader.skip(4);
+  const errorCode = reader.int16();
   if (errorCode !== 0) throw createErrorFromCode(errorCode);
+  reader.skip(4);
   const partitions: PartitionResponse[] = [];
-  let at = 14;
-  for (let topics = payload.readInt32BE(10); topics > 0; topics--) {
-    const nameLength = payload.readInt16BE(at);
-    const topic = payload.toString('utf8', at + 2, at + 2 + nameLength);
-    at += 2 + nameLength;
-    let count = payload.readInt32BE(at);
-    for (at += 4; count > 0; count--) {
-      const head = at;
-      const aborted: AbortedTransaction[] = [];
-      const transactions = payload.readInt32BE(head + 30);
-      at = head + 34;
-      for (let i = 0; i < transactions; i++, at += 16) {
-        aborted.push({ producerId: payload.readBigInt64BE(at).toString(), firstOffset: Number(payload.readBigInt64BE(at + 8)) });
-      }
-      const length = Math.max(0, payload.readInt32BE(at + 4));
-      partitions.push({
-        topic,
-        partition: payload.readInt32BE(head),
-        errorCode: payload.readInt16BE(head + 4),
-        endOffset: Number(payload.readBigInt64BE(head + 6)),
-        startOffset: Number(payload.readBigInt64BE(head + 22)),
-        aborted,
-        records: payload.subarray(at + 8, at + 8 + length),
-      });
-      at += 8 + length;
-    }
+  for (let topics = reader.compactCount(); topics > 0; topics--) {
+    const topic = names.get(reader.take(16).toString('hex')) ?? '';
+    for (let count = reader.compactCount(); count > 0; count--) partitions.push(decodePartition(reader, topic));
+    reader.skipTags();
   }
   return partitions;
+}
+
+function decodePartition(reader: OctetReader, topic: string): PartitionResponse {
+  const [partition, errorCode, endOffset] = [reader.int32(), reader.int16(), reader.int64()];
+  reader.skip(8);
+  const startOffset = reader.int64();
+  const aborted: AbortedTransaction[] = [];
+  for (let transactions = reader.compactCount(); transactions > 0; transactions--) {
+    aborted.push({ producerId: reader.take(8).readBigInt64BE().toString(), firstOffset: reader.int64() });
+    reader.skipTags();
+  }
+  reader.skip(4);
+  const records = reader.take(reader.compactCount());
+  reader.skipTags();
+  return { topic, partition, errorCode, endOffset, startOffset, aborted, records };
 }
 
 export interface TopicMetadata {

@@ -192,7 +192,15 @@ export class KafkaWriter implements LogWriter {
 
   /** Puts it into the request that goes to its leader. */
   #place(append: Append, session: Session, requests: Map<string, Request>): void {
-    const nodeId = Object.keys(session.cluster.findLeaderForPartitions(append.topic, [append.partition]))[0] ?? '-1';
+    let nodeId: string;
+    try {
+      nodeId = Object.keys(session.cluster.findLeaderForPartitions(append.topic, [append.partition]))[0] ?? '-1';
+    } catch (error) {
+      // The session came to its end since it was given out, and knows no leaders any more.
+      this.#end(session);
+      append.reject(faultOf(error, 'unavailable', doing(append)));
+      return;
+    }
     if (Number(nodeId) < 0) {
       session.isStale = true;
       append.reject(new LogFault(append.numbered ? 'unknown' : 'unavailable', `${doing(append)}: it has no leader, or does not exist`));

@@ -4,7 +4,7 @@
  *
  * A1. Nothing is folded before the log's first base entry, nor before the first configuration (G7).
  * A2. Of each incarnation sequence last + 1 is accepted; what is lower is a duplicate, what is higher a gap, of which nothing is taken (F3, F4).
- * A3. The partition's watermark never goes back; a batch's own counts as at most its append time (F11).
+ * A3. The partition's watermark never goes back; a batch's own counts as at most its append time (F11), and so does the time of reception.
  * A4. Every accepted flow is in exactly one open window or adjustment, and leaves it in exactly one output.
  * A5. A configuration or a schema that this release does not know throws before anything is changed: the replica stops, and never folds on.
  */
@@ -220,7 +220,7 @@ export class Fold {
     if (isAdmin) this.#administer(batch);
     const heardMs = Math.min(batch.watermark_ms, record.appendedMs); // A3
     this.#incarnations.accept(batch, heardMs - (this.#settings?.config.lateness_ms ?? 0));
-    if (this.#settings) this.#account(batch, heardMs, this.#settings, record.offset);
+    if (this.#settings) this.#account(batch, heardMs, this.#settings, record);
     return 'accepted';
   }
 
@@ -237,13 +237,13 @@ export class Fold {
     } else if (config) this.#counts.ignored_configs++;
   }
 
-  #account(batch: NarBatchFrame, heardMs: number, settings: Settings, offset: number): void {
+  #account(batch: NarBatchFrame, heardMs: number, settings: Settings, { offset, appendedMs }: FoldRecord): void {
     const windows = this.#windows;
     const isFirst = windows.closedThroughMs === null;
     const allowedMs = this.#incarnations.watermark(settings.config.live_within_ms);
     if (allowedMs !== null && (this.#watermarkMs === null || allowedMs > this.#watermarkMs)) this.#watermarkMs = allowedMs; // A3
     if (isFirst && this.#watermarkMs !== null) windows.begin(this.#watermarkMs);
-    const rejected = windows.add(this.#nars, batch.exporters, settings);
+    const rejected = windows.add(this.#nars, batch.exporters, settings, appendedMs);
     this.#report(batch, heardMs);
     for (const { report, totals } of rejected) this.#balance.reject(report, totals);
     if (this.#watermarkMs === null) return;

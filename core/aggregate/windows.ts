@@ -90,8 +90,11 @@ export class Windows {
     this.#formerLate = late.filter((window) => !isPresent(window));
   }
 
-  /** Adds the flows of a batch. Every exporter is an index into reports. @returns what was not taken, by exporter */
-  add(nars: NarColumns, reports: readonly ExporterReport[], settings: Settings): Rejected[] {
+  /**
+   * Adds the flows of a batch, which were received at most at its append time: a collector's clock that is ahead would put them into windows that
+   * close in hours. Every exporter is an index into reports. @returns what was not taken, by exporter
+   */
+  add(nars: NarColumns, reports: readonly ExporterReport[], settings: Settings, appendedMs: number): Rejected[] {
     const { config, keys, scaled } = settings;
     const { past_ms_max: pastMs, future_ms_max: futureMs, spread } = config;
     const exporters = reports.map((report): BatchExporter => ({ key: exporterKey(report), report, window: null, totals: null, rejected: null }));
@@ -102,7 +105,7 @@ export class Windows {
     for (let index = 0; index < nars.count; index++) {
       const exporter = exporters[nars.exporter[index] as number] as BatchExporter;
       const group = keys.groupOf(nars, index, exporter.report);
-      const receivedMs = receptions[index] as number;
+      const receivedMs = Math.min(receptions[index] as number, appendedMs);
       let endMs = ends[index] as number;
       const inBounds = endMs >= receivedMs - pastMs && endMs <= receivedMs + futureMs;
       if (!inBounds) endMs = endMs < receivedMs ? receivedMs - pastMs : receivedMs + futureMs;

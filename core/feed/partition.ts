@@ -247,9 +247,9 @@ export class FeedPartition {
     const wrongFrom = replicas.flatMap((replica) => this.#judged[replica]?.n ?? []);
     if (!between.includes('aggregates') || wrongFrom.length === 0) return '';
     return (
-      `; output ${Math.min(...wrongFrom)} or a later one was emitted although it is wrong. Nothing that is published is rewritten, and the difference ` +
-      'would have to go out as adjustments, which this release does not write: the partition stays held until aggregates and the ledger are ' +
-      'restored as they were before. With feed.emit: agreed nothing wrong is emitted'
+      `; output ${Math.min(...wrongFrom)} or a later one was emitted although it is wrong. Nothing that is published is rewritten, ` +
+      'and the difference would have to go out as adjustments, which this release does not write: the partition stays held until aggregates ' +
+      'and the ledger are restored as they were before. With feed.emit: agreed nothing wrong is emitted'
     );
   }
 

@@ -1,6 +1,8 @@
 /**
  * With which snapshot a log that replaces another one begins (DESIGN 3.8, F5): one that continues the tail of `aggregates`, or something that is
  * published would be published again otherwise; and among those the one furthest ahead, since what lies behind it is to be sent again.
+ *
+ * I19. Each replica writes where it stood when its log ended, so the one furthest ahead has all that both have acknowledged.
  */
 import type { Replica } from '../../schemas/topics.ts';
 

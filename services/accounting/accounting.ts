@@ -145,17 +145,17 @@ export class Accounting {
     const problem = `topic ${topic} cannot be read: ${error.message}`;
     if (this.#logProblem !== problem) logger.warn({ kind: error.kind, problem }, 'reading waits');
     this.#logProblem = problem;
-    if (error.kind === 'out_of_range') await this.#returnIntoRange();
+    if (error.kind === 'out_of_range') await this.#returnIntoRange(error.at?.partition);
     else await this.#disconnect();
     await clock.sleep(retryMs, signal);
   }
 
   /** Reading the topic from its start again is always safe, since n and chain are checked; outputs that are gone show as a gap. */
-  async #returnIntoRange(): Promise<void> {
+  async #returnIntoRange(faulty: number | undefined): Promise<void> {
     for (const status of this.#partitions) {
       try {
         const { startOffset, endOffset } = await this.#parts.log.bounds(topic, status.partition);
-        if (status.nextOffset >= startOffset && status.nextOffset <= endOffset) continue;
+        if (status.partition !== faulty && status.nextOffset >= startOffset && status.nextOffset <= endOffset) continue;
         const facts = { partition: status.partition, nextOffset: status.nextOffset, startOffset, endOffset };
         this.#parts.logger.warn(facts, 'position is not in the log: reading from its start');
         status.nextOffset = startOffset;

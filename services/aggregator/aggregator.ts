@@ -144,6 +144,12 @@ export class Aggregator {
   #readerFailed(fault: LogFault): void {
     this.#problem = fault.message;
     this.#parts.logger.debug({ fault: fault.message }, 'reading failed');
+    if (fault.kind === 'out_of_range' && fault.at?.topic === topics.verdicts.name) {
+      // Another topic of that name: what was judged before stands, until it says something else.
+      this.#reader.unassign(topics.verdicts.name, 0);
+      this.#placeVerdicts().catch(() => this.#reader.assign(topics.verdicts.name, 0, 0));
+      return;
+    }
     for (const partition of this.#partitions) if (fault.at === undefined || fault.at.partition === partition.partition) partition.readerFailed(fault);
   }
 

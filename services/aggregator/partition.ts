@@ -47,9 +47,10 @@ type Check =
 const endings = [PartitionEnded, NotDeterministic, UnknownSchema, UndecodableRecord, UnknownFoldVersion, MissingBase, LogFault];
 
 const retryMs = 250;
-/** A replica that is wrong again and again is repaired ever more seldom. */
+/** A replica that is wrong again and again is repaired ever more seldom; it begins anew when it was sound for so long. */
 const repairRestFirstMs = 10_000;
 const repairRestMaxMs = 600_000;
+const soundMs = 3_600_000;
 /** A topic that was re-created is noticed within this also where the reader sees no fault. */
 const lookIntervalMs = 5_000;
 
@@ -72,6 +73,10 @@ export class ReplicaPartition {
   #phase: Phase = { kind: 'starting', fromMs: 0, problem: '' };
   /** null before the verdicts were read: nothing is begun before it is known whose snapshots may be taken. */
   #standing: Standing | null = null;
+  #quarantinedMs = Number.NEGATIVE_INFINITY;
+  #repairRestMs = 0;
+  /** The last state that was given up. */
+  #abandoned: Running | null = null;
   readonly #bases: BaseSearch;
   /** It stopped since its log is not the one that was folded. */
   #hasEnded = false;
@@ -108,12 +113,15 @@ export class ReplicaPartition {
 
   #quarantine({ epoch, n, evidence }: Verdict): void {
     const { clock, logger } = this.#parts;
-    const restMs = this.counters.quarantines === 0 ? 0 : Math.min(repairRestMaxMs, repairRestFirstMs * 2 ** (this.counters.quarantines - 1));
+    const now = clock.now();
+    const isFirst = now - this.#quarantinedMs > soundMs;
+    this.#repairRestMs = isFirst ? 0 : Math.min(repairRestMaxMs, Math.max(repairRestFirstMs, 2 * this.#repairRestMs));
+    this.#quarantinedMs = now;
     this.counters.quarantines++;
     logger.error({ partition: this.partition, epoch, n }, `in quarantine, its state is abandoned: ${evidence}`);
     this.#abandon();
     if (this.#stopRequested) this.#phase = stoppedPhase('stopping', null);
-    else this.#phase = { kind: 'starting', fromMs: clock.now() + restMs, problem: '' };
+    else this.#phase = { kind: 'starting', fromMs: now + this.#repairRestMs, problem: '' };
   }
 
   #acquit({ epoch, begins }: Verdict): void {
@@ -195,7 +203,8 @@ export class ReplicaPartition {
     const now = this.#parts.clock.now();
     switch (phase.kind) {
       case 'starting':
-        if (this.#standing && now >= phase.fromMs) this.#restore(phase.problem, this.#standing);
+        // What the state before has on its way would else come after what takes its place.
+        if (this.#standing && now >= phase.fromMs && this.#abandoned?.isQuiet !== false) this.#restore(phase.problem, this.#standing);
         return;
       case 'running': {
         if (phase.check.kind === 'due' && now >= phase.check.fromMs) this.#check(phase);
@@ -246,7 +255,9 @@ export class ReplicaPartition {
   /** The reader failed: where it stands is looked at before anything else is folded. */
   readerFailed(fault: LogFault): void {
     const phase = this.#phase;
-    if (phase.kind === 'running') this.#suspend(phase, this.#parts.clock.now(), fault.message);
+    if (phase.kind !== 'running') return;
+    if (fault.kind === 'out_of_range' && fault.at?.topic === outputTopic(this.#parts.replica).name) this.#again(fault.message);
+    else this.#suspend(phase, this.#parts.clock.now(), fault.message);
   }
 
   /** Finishes what was folded, and stops. */
@@ -294,6 +305,7 @@ export class ReplicaPartition {
       (restored) => {
         if (this.#phase !== phase) return;
         const { fold, readBack, origin } = restored;
+        this.#abandoned = null;
         this.counters.restores++;
         logger.info({ partition: this.partition, offset: fold.nextOffset, n: fold.n, written: readBack.n, origin }, 'partition restored');
         const probation = verdict && 'begins' in restored ? this.#probation(verdict, restored.begins) : null;
@@ -440,6 +452,7 @@ export class ReplicaPartition {
   }
 
   #abandon(): void {
+    this.#abandoned = this.running ?? this.#abandoned;
     this.running?.abandon();
     this.#reader.unassign(topics.nars.name, this.partition);
     this.#reader.unassign(outputTopic(this.#parts.replica).name, this.partition);

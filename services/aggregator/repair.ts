@@ -42,7 +42,9 @@ export async function repair(parts: RestoreParts, writer: LogWriter, partition: 
   const agreed = agreements.of(partition, topicId);
   const isAgreed = ({ offset, state }: Snapshot) => agreed !== null && offset === agreed.offset && sameChain(digest(state), agreed.digest);
   const alike = own.whole.filter((snapshot) => isAgreed(snapshot) || others.whole.some((other) => isSame(snapshot, other)));
-  const isWrong = (mark: SnapshotMark) => mark.topicId === topicId && !alike.some(({ offset }) => offset === mark.offset);
+  // Of so many that they were not all read, the agreed one is not wrong for that.
+  const isUnread = (offset: number) => offset === agreed?.offset && !own.whole.some((snapshot) => snapshot.offset === offset);
+  const isWrong = ({ topicId: id, offset }: SnapshotMark) => id === topicId && !alike.some((one) => one.offset === offset) && !isUnread(offset);
   const wrong = [...own.marks].filter(([, mark]) => isWrong(mark)).map(([name]) => name);
   await deleteSnapshots(writer, replica, partition, own.marks, wrong);
   const { startOffset } = await log.bounds(topics.nars.name, partition);

@@ -136,6 +136,7 @@ export class Running {
   /** Everybody knows that it is repaired. */
   acquit(): void {
     this.#probation = null;
+    this.#settleFromMs = 0;
     this.readBack.isRepaired = true;
   }
 
@@ -327,6 +328,7 @@ export class Running {
       if (this.#probation) await this.#endProbation(this.#probation);
       const due = this.#due;
       if (due && this.#isSnapshotReady()) await this.#writeSnapshot(due);
+      if (this.#isAbandoned) return;
       const checkpoint = this.#checkpoint;
       if (checkpoint && this.#isCheckpointReady()) await this.#acknowledge(checkpoint);
     } catch (error) {
@@ -386,9 +388,14 @@ export class Running {
     if (!acknowledge) this.#checkpoint = null;
   }
 
-  /** Another state takes its place, or none: nothing more is written. */
+  /** Another state takes its place, or none: nothing more is written but what is on its way. */
   abandon(): void {
     this.#isAbandoned = true;
+  }
+
+  /** Nothing is on its way. */
+  get isQuiet(): boolean {
+    return !this.#writing && !this.#settling;
   }
 
   get isFinished(): boolean {

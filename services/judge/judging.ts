@@ -143,6 +143,8 @@ export class Judging {
     const verdict = value && this.#decoded(() => verdictCodec.decode(value));
     if (!verdict || !this.verdicts.apply(verdict)) return;
     const { partition, replica, epoch, state, n, evidence } = verdict;
+    // What the services said before they knew of it is no complaint.
+    this.#docketOf(partition).notBeforeMs = this.#parts.clock.now() + restFirstMs;
     this.#parts.logger.warn({ partition, replica, epoch, n }, `${replica} is ${state}: ${evidence}`);
   }
 
@@ -175,15 +177,21 @@ export class Judging {
     for (const partition of this.#heard.partitions()) {
       const complaints = complaintsOf(this.#heard, this.verdicts, partition, nowMs);
       if (complaints && nowMs >= (this.#dockets.get(partition)?.notBeforeMs ?? 0)) return { partition, complaints };
-      if (!complaints) this.#dockets.delete(partition);
+      const docket = this.#dockets.get(partition);
+      if (!complaints && docket && nowMs >= docket.notBeforeMs) this.#dockets.delete(partition);
     }
     return null;
   }
 
-  async #judge(partition: number, complaints: Complaints, signal: AbortSignal): Promise<void> {
-    const { clock, logger } = this.#parts;
+  #docketOf(partition: number): Docket {
     const docket = this.#dockets.get(partition) ?? { notBeforeMs: 0, restMs: restFirstMs, problem: '' };
     this.#dockets.set(partition, docket);
+    return docket;
+  }
+
+  async #judge(partition: number, complaints: Complaints, signal: AbortSignal): Promise<void> {
+    const { clock, logger } = this.#parts;
+    const docket = this.#docketOf(partition);
     const epochs = { a: this.verdicts.last(partition, 'a')?.epoch ?? 0, b: this.verdicts.last(partition, 'b')?.epoch ?? 0 };
     logger.warn({ partition }, `judges ${partition}: ${complaints.words.join('; ')}`);
     try {

@@ -1,5 +1,6 @@
 /** The Kafka adapter against a real broker: what it promises its callers, and that the client's known defects (K1 ... K10) are guarded. */
 import { mkdtempSync, rmSync } from 'node:fs';
+import { createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -21,7 +22,7 @@ import {
   txnOffsetCommitKey,
   withProduceErrors,
 } from './kafka-frames.ts';
-import { quiet, readAll } from './reading.ts';
+import { deleteTopic, quiet, readAll } from './reading.ts';
 import { type Exchange, ResponseProxy, swallow } from './response-proxy.ts';
 
 const minute = 60_000;
@@ -125,6 +126,57 @@ describe('reading by position', () => {
     expect(await log.topicId(topic)).not.toBe(await log.topicId(await newTopic()));
     expect(await log.partitionCount(topic)).toBe(3);
   });
+
+  test('a topic that was re-created is a fault, though it has records at the offset where reading stands', async () => {
+    const topic = await newTopic();
+    const writer = log.writer();
+    await writer.append(topic, 0, [text('former')]);
+    const reader = log.reader('raw');
+    reader.assign(topic, 0, 0);
+    const read: (string | undefined)[] = [];
+    while (read.length === 0) for (const { records } of await reader.poll(500)) read.push(...values(records));
+    await deleteTopic(kafka.broker, `test.${topic}`);
+    await admin.create([{ name: topic, partitions: 1, replication: 1, settings: {} }]);
+    const other = log.writer();
+    for (const word of ['one', 'two', 'three']) await other.append(topic, 0, [text(word)]);
+    const faults: LogFault[] = [];
+    for (let i = 0; i < 20 && faults.at(-1)?.kind !== 'out_of_range'; i++) {
+      for (const { records } of await reader.poll(200).catch((error) => {
+        faults.push(error);
+        return [];
+      }))
+        read.push(...values(records));
+    }
+    expect(read).toEqual(['former']);
+    expect(faults.at(-1)).toMatchObject({ kind: 'out_of_range', at: { topic, partition: 0 } });
+    reader.assign(topic, 0, 1);
+    while (read.length === 1) for (const { records } of await reader.poll(500).catch(() => [])) read.push(...values(records));
+    expect(read).toEqual(['former', 'two', 'three']);
+    await Promise.all([reader.close(), writer.close(), other.close()]);
+  }, 60_000);
+
+  test.each([
+    ['closes every connection', (socket: Socket) => socket.destroy()],
+    ['says nothing', (socket: Socket) => socket.on('error', () => {})],
+  ])(
+    'where the first of the brokers %s, the others are asked',
+    async (_, meet) => {
+      const hole = createServer(meet);
+      await new Promise<void>((resolve) => hole.listen(0, '127.0.0.1', resolve));
+      const ports = [(hole.address() as { port: number }).port, proxy.port];
+      const config = { client_id: 'test', topic_prefix: 'test.', request_timeout: 500 };
+      const around = openKafka({ ...config, brokers: ports.map((port) => ({ host: '127.0.0.1', port })) }, quiet, systemClock);
+      const topic = await newTopic();
+      const writer = around.writer();
+      expect(await writer.append(topic, 0, [text('around')])).toBe(0);
+      expect((await readAll(around, topic, 0, 'raw')).map(({ value }) => value?.toString())).toEqual(['around']);
+      const transactional = around.transactionalWriter(`around-${topic}`);
+      await transactional.open();
+      await Promise.all([writer.close(), transactional.close(), around.close()]);
+      hole.close();
+    },
+    minute,
+  );
 
   test('a noted position is what comes back', async () => {
     const topic = await newTopic(2);

@@ -1,4 +1,5 @@
 /** What an independent consumer sees of the topics, for tests: nothing here is shared with the services' loops. */
+import kafkajs, { type Admin } from 'kafkajs';
 import { systemClock } from '../../adapters/clock.ts';
 import { openKafka } from '../../adapters/kafka.ts';
 import type { Log, Logger, LogRecord } from '../../adapters/ports.ts';
@@ -81,4 +82,30 @@ export async function eventually<Answer>(ask: () => Promise<Answer>, right: (ans
   if (right(answer)) return answer;
   const text = JSON.stringify(answer, (_key, value) => (typeof value === 'bigint' ? String(value) : value));
   throw new Error(`not within ${withinMs} ms; the last answer was ${text?.slice(0, 2000)}`);
+}
+
+/** A replica's outputs of a partition as a reader takes them that begins at the topic's head, wherever that was cut: n = last + 1. */
+export async function readKeptOutputs(log: Log, replica: Replica, partition: number): Promise<Output[]> {
+  const outputs: Output[] = [];
+  for (const { value } of await readAll(log, outputTopic(replica).name, partition, 'raw')) {
+    for (const output of outputBlockCodec.decode(value as Buffer).outputs) {
+      if (output.n === (outputs.at(-1)?.n ?? output.n - 1) + 1) outputs.push(output);
+    }
+  }
+  return outputs;
+}
+
+/** As an operator does it. */
+export async function deleteTopic(broker: string, topic: string): Promise<void> {
+  const admin: Admin = new kafkajs.Kafka({ brokers: [broker], clientId: 'operator', logLevel: kafkajs.logLevel.NOTHING }).admin();
+  await admin.connect();
+  try {
+    await admin.deleteTopics({ topics: [topic], timeout: 10_000 });
+    await eventually(
+      () => admin.listTopics(),
+      (names) => !names.includes(topic),
+    );
+  } finally {
+    await admin.disconnect();
+  }
 }

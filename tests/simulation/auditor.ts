@@ -39,11 +39,29 @@ export class PartitionAuditor {
   /** By offset: of all that was accepted up to and with that record. */
   readonly #totals: Totals[] = [];
   readonly #accounts = new Map<string, string>();
+  readonly #records: LogRecord[] = [];
   #based = false;
   #config: FoldConfig | null = null;
 
+  /** What it would be with the records before this offset alone. */
+  upTo(offset: number): PartitionAuditor {
+    const auditor = new PartitionAuditor();
+    for (const record of this.#records) if (record.offset < offset) auditor.take(record);
+    return auditor;
+  }
+
+  /** The last sequence accepted of an incarnation, whosever it is; 0 before the first. */
+  lastOf(incarnation: string): number {
+    for (const streams of this.#accepted.values()) {
+      const last = streams.get(incarnation)?.at(-1);
+      if (last) return last.through;
+    }
+    return 0;
+  }
+
   /** Takes the records of the partition in order; returns the flows that are accepted twice now. */
   take(record: LogRecord): number[] {
+    this.#records.push(record);
     const twice = this.#accept(narBatchCodec.decode(record.value!), record.offset);
     this.#totals[record.offset] = { ...this.total };
     return twice;

@@ -4,6 +4,7 @@ import { ackCodec, outputBlockCodec, outputCodec } from '../../schemas/codec.ts'
 import { type Replica, replicas } from '../../schemas/topics.ts';
 import type { Ack, Output, WindowClose } from '../../schemas/types.ts';
 import { flowIdsOf, PartitionAuditor } from './auditor.ts';
+import { LogEras, namedByBase } from './log-eras.ts';
 import { Wrongness } from './wrongness.ts';
 
 /** One replica's outputs of one partition, as a reader of its topic sees them. */
@@ -20,10 +21,13 @@ export interface Reference {
   readonly outputs: readonly Buffer[];
   /** The last n of the fold of all records before this offset. */
   nAt(offset: number): number;
+  /** As many records are what a new log goes on from, with its base. @throws where the base names something else */
+  continueAt(count: number, base: LogRecord): void;
 }
 
 export interface PartitionHistory {
-  readonly auditor: PartitionAuditor;
+  readonly eras: LogEras;
+  auditor: PartitionAuditor;
   readonly reference: Reference;
   readonly views: Record<Replica, OutputView>;
   /** By replica and incarnation: the highest sequence that any of the replica's acknowledgments names. */
@@ -35,36 +39,82 @@ export interface PartitionHistory {
   readonly wrongness: Wrongness;
 }
 
-export function newHistory(reference: Reference): PartitionHistory {
+export function newHistory(reference: Reference, topicId: string): PartitionHistory {
   const views = { a: new OutputView(), b: new OutputView() };
   const acknowledged = { a: new Map(), b: new Map() };
   const wrongness = new Wrongness();
-  return { auditor: new PartitionAuditor(), reference, views, acknowledged, emitted: [], balance: new BalanceSums(), wrongness };
+  return {
+    eras: new LogEras(topicId),
+    auditor: new PartitionAuditor(),
+    reference,
+    views,
+    acknowledged,
+    emitted: [],
+    balance: new BalanceSums(),
+    wrongness,
+  };
 }
 
 /** I1. Every NAR is accepted at most once, whatever was sent again. */
 export function acceptedOnce(history: PartitionHistory, record: LogRecord): string | null {
-  const twice = history.auditor.take(record);
+  const { shift } = history.eras.current;
+  if (shift === null) return beginsWithTheBase(history, record);
+  const twice = history.auditor.take({ ...record, offset: record.offset + shift });
   history.reference.take(record);
   return twice.length > 0 ? `flows ${twice.slice(0, 3)} (${twice.length} in all) are accepted twice, now at offset ${record.offset}` : null;
 }
 
+/**
+ * I19. A log that replaces another one goes on from a state that both could have had: it continues what is published, and has all that both
+ * acknowledged. What comes before its base counts for nobody.
+ */
+function beginsWithTheBase(history: PartitionHistory, record: LogRecord): string | null {
+  const snapshot = namedByBase(record);
+  if (!snapshot) return null;
+  const former = history.eras.of(snapshot.topic_id);
+  if (typeof former?.shift !== 'number') return `the base names a snapshot of ${snapshot.topic_id}, which is no former log`;
+  const place = snapshot.offset + former.shift;
+  if (snapshot.n < history.emitted.length) return `the base is at n ${snapshot.n}, and ${history.emitted.length} are published`;
+  const outputs = history.reference.outputs;
+  history.auditor = history.auditor.upTo(place);
+  history.reference.continueAt(place, record);
+  const { current } = history.eras;
+  current.shift = place - record.offset;
+  current.baseN = snapshot.n;
+  history.eras.drop(snapshot.n + 1, outputs.slice(snapshot.n));
+  for (const view of Object.values(history.views)) {
+    view.outputs.splice(snapshot.n);
+    for (const n of [...view.ahead.keys()]) if (n > snapshot.n) view.ahead.delete(n);
+  }
+  history.auditor.take({ ...record, offset: place });
+  for (const [incarnation, byA] of history.acknowledged.a) {
+    const byBoth = Math.min(byA, history.acknowledged.b.get(incarnation) ?? 0);
+    const held = history.auditor.lastOf(incarnation);
+    if (held < byBoth) return `the base has ${incarnation} up to ${held}, and both have acknowledged ${byBoth}`;
+  }
+  return null;
+}
+
 /** I3. An acknowledgment says what the log holds up to its offset, and comes after the outputs up to there. */
 export function acknowledgesTruly(history: PartitionHistory, ack: Ack): string | null {
-  const expected = history.auditor.sequencesAt(ack.folded_offset, ack.collector);
   const said = new Map(ack.sequences.map(({ incarnation, sequence }) => [incarnation, sequence]));
+  const era = history.eras.of(ack.topic_id);
+  if (typeof era?.shift !== 'number') return `${ack.replica} acknowledges in a log ${ack.topic_id}, which has no base`;
+  const acknowledged = history.acknowledged[ack.replica as Replica];
+  for (const [incarnation, sequence] of said) acknowledged.set(incarnation, Math.max(sequence, acknowledged.get(incarnation) ?? 0));
+  if (era !== history.eras.current) return null;
+  const place = ack.folded_offset + era.shift;
+  const expected = history.auditor.sequencesAt(place, ack.collector);
   for (const incarnation of new Set([...expected.keys(), ...said.keys()])) {
     if ((expected.get(incarnation) ?? 0) !== (said.get(incarnation) ?? 0)) {
       const stream = `${ack.collector} ${incarnation} up to ${said.get(incarnation)} at offset ${ack.folded_offset}`;
       return `${ack.replica} acknowledges ${stream}, the log says ${expected.get(incarnation)}`;
     }
   }
-  const acknowledged = history.acknowledged[ack.replica as Replica];
-  for (const [incarnation, sequence] of said) acknowledged.set(incarnation, Math.max(sequence, acknowledged.get(incarnation) ?? 0));
   // It has read back what it has written, right or wrong.
   if (history.wrongness.isWrong(ack.replica as Replica)) return null;
   const written = history.views[ack.replica as Replica].outputs.length;
-  const due = history.reference.nAt(ack.folded_offset);
+  const due = history.reference.nAt(place);
   return written < due ? `${ack.replica} acknowledges offset ${ack.folded_offset} with outputs up to ${written}, ${due} are due` : null;
 }
 
@@ -90,6 +140,7 @@ export function outputsAgree(history: PartitionHistory, replica: Replica, record
       history.wrongness.outputs++;
       continue;
     }
+    if (!expected?.equals(bytes) && history.eras.isDropped(output.n, bytes)) continue;
     if (!expected?.equals(bytes))
       return `${replica} writes output ${output.n}, which is not that of the fold: ${expected ? difference(output, expected) : 'none'}`;
     if (output.n > view.outputs.length) view.ahead.set(output.n, bytes);
@@ -114,7 +165,7 @@ export function aggregatesAreACopy(history: PartitionHistory, record: LogRecord)
   if (!record.value!.equals(history.reference.outputs[n - 1] ?? Buffer.alloc(0))) return `aggregates ${n} is not the output of the fold`;
   if (replicas.every((replica) => history.views[replica].outputs.length < n)) return `aggregates ${n} is emitted before any replica has written it`;
   history.emitted.push(record.value!);
-  return history.balance.take(output, history.auditor);
+  return history.balance.take(output, history.auditor, (offset) => history.eras.placeOf(n, offset));
 }
 
 interface Sums {
@@ -136,9 +187,9 @@ export class BalanceSums {
   #watermark = Number.NEGATIVE_INFINITY;
   #closedTo = Number.NEGATIVE_INFINITY;
 
-  take(output: Output, auditor: PartitionAuditor): string | null {
+  take(output: Output, auditor: PartitionAuditor, placeOf: (offset: number) => number): string | null {
     const { aggregate } = output;
-    if (!aggregate) return this.#close(output.window_close!, auditor);
+    if (!aggregate) return this.#close(output.window_close!, auditor, placeOf);
     const key = aggregate.group.map(({ value }) => value).join('>');
     const usage = this.usage.get(key) ?? { flows: 0, bytes: 0n, packets: 0n };
     this.usage.set(key, usage);
@@ -150,7 +201,7 @@ export class BalanceSums {
     return null;
   }
 
-  #close(close: WindowClose, auditor: PartitionAuditor): string | null {
+  #close(close: WindowClose, auditor: PartitionAuditor, placeOf: (offset: number) => number): string | null {
     const since = this.#sinceClose;
     this.#sinceClose = { flows: 0, bytes: 0n, packets: 0n };
     if (close.watermark_ms < this.#watermark) return `the watermark goes back from ${this.#watermark} to ${close.watermark_ms}`;
@@ -173,11 +224,11 @@ export class BalanceSums {
     }
     const open = BigInt(close.open_flows) + close.open_bytes + close.open_packets;
     if (this.#side.decoded !== this.#side.given + open) return `decoded ${this.#side.decoded} is not given out ${this.#side.given} and open ${open}`;
-    return this.#againstTheLog(close, auditor);
+    return this.#againstTheLog(close, auditor, placeOf(close.nars_offset));
   }
 
-  #againstTheLog(close: WindowClose, auditor: PartitionAuditor): string | null {
-    const accepted = auditor.totalAt(close.nars_offset);
+  #againstTheLog(close: WindowClose, auditor: PartitionAuditor, place: number): string | null {
+    const accepted = auditor.totalAt(place);
     const wrong = accepted.flows !== this.total.flows + close.open_flows || accepted.bytes !== this.total.bytes + close.open_bytes;
     return wrong
       ? `${accepted.flows} flows are in the log up to ${close.nars_offset}, ${this.total.flows} given out and ${close.open_flows} open`

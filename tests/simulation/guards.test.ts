@@ -99,6 +99,17 @@ describe('a guard switched off', () => {
     expect(await withPatch(Decoder.prototype, 'restore', { value: () => undefined }, () => firstViolation())).toMatch('I14');
   }, 120_000);
 
+  test('cutting outputs that only one replica has', async () => {
+    const hasty = {
+      value(this: FeedPartition) {
+        const { a, b } = this.outputs;
+        const [ofA, ofB] = [a.keepFrom(a.lastN ?? 0), b.keepFrom(b.lastN ?? 0)];
+        return ofA === null || ofB === null ? null : { n: Math.max(a.lastN ?? 0, b.lastN ?? 0), a: ofA, b: ofB };
+      },
+    };
+    expect(await withPatch(FeedPartition.prototype, 'cuttable', hasty, () => firstViolation())).toMatch('I18');
+  }, 120_000);
+
   describe('with memory that is flipped', () => {
     const flipsOnly = (seed: number) => drawScenario(seed, faultyMs).strikes.some(({ fault }) => fault === 'flip');
 

@@ -307,11 +307,19 @@ class ModelTransactionalWriter implements TransactionalWriter {
   }
 }
 
+interface ReadPosition {
+  readonly topic: string;
+  readonly partition: number;
+  offset: number;
+  /** What was read so far; null before the first time. */
+  log: PartitionLog | null;
+}
+
 class ModelReader implements LogReader {
   readonly #broker: ModelBroker;
   readonly #process: ProcessHandle;
   readonly #isolation: 'raw' | 'committed';
-  readonly #positions = new Map<string, { readonly topic: string; readonly partition: number; offset: number }>();
+  readonly #positions = new Map<string, ReadPosition>();
   readonly #leaking = new Map<Transaction, boolean>();
   #closed = false;
   #wake: () => void = () => undefined;
@@ -323,7 +331,7 @@ class ModelReader implements LogReader {
   }
 
   assign(topic: string, partition: number, offset: number): void {
-    this.#positions.set(`${topic}/${partition}`, { topic, partition, offset });
+    this.#positions.set(`${topic}/${partition}`, { topic, partition, offset, log: null });
     this.#wake();
   }
 
@@ -384,7 +392,7 @@ class ModelReader implements LogReader {
     let fault: unknown;
     for (const position of this.#positions.values()) {
       try {
-        found.push([position, this.#fetch(broker.partition(position.topic, position.partition), position.offset)]);
+        found.push([position, this.#fetch(this.#logOf(position), position.offset)]);
       } catch (error) {
         fault ??= error;
       }
@@ -392,6 +400,15 @@ class ModelReader implements LogReader {
     // What was read of the others is told first, the fault at the next poll.
     if (fault && found.every(([, { records }]) => records.length === 0)) throw fault;
     return found;
+  }
+
+  /** Kafka's readers ask by the topic's id. */
+  #logOf(position: ReadPosition): PartitionLog {
+    const { topic, partition } = position;
+    const log = this.#broker.partition(topic, partition);
+    if (position.log && position.log !== log) throw new LogFault('out_of_range', `${topic} was re-created`, { at: { topic, partition } });
+    position.log = log;
+    return log;
   }
 
   /** An aborted transaction's records come all or not at all: the client takes note of where it began, or does not. */

@@ -35,7 +35,17 @@ export interface Scenario {
   /** then so long all is well while exporters go on; then everything must settle. */
   readonly quietMs: number;
   readonly strikes: readonly Strike[];
+  /** When the faults are over, nars is deleted and made anew, while both replicas run or one of them is away. */
+  readonly replacement?: Replacement;
 }
+
+export interface Replacement {
+  readonly awayMs: number;
+  /** The broker is not well meanwhile. */
+  readonly isRough: boolean;
+}
+
+const replacementShare = 0.15;
 
 /** Most histories are short and dense, so that many can be told; some are long, for what takes its time. */
 const longShare = 0.02;
@@ -54,7 +64,11 @@ export function drawScenario(seed: number, faultyMs?: number): Scenario {
   };
   const drawnMs = isLong ? chance.integer(45_000, 120_000) : chance.integer(8_000, 20_000);
   const span = { faultyMs: faultyMs ?? drawnMs, quietMs: isLong ? 45_000 : chance.integer(2_000, 6_000) };
-  return { seed, parts, ...span, strikes: drawStrikes(parts, span.faultyMs, isLong, chance) };
+  const strikes = drawStrikes(parts, span.faultyMs, isLong, chance);
+  // What a flipped replica has folded is no state that a log could begin with.
+  const isReplaced = chance.happens(replacementShare) && !strikes.some(({ fault }) => fault === 'flip');
+  const replacement = { awayMs: chance.happens(0.4) ? chance.integer(2_000, 20_000) : 0, isRough: chance.happens(0.5) };
+  return { seed, parts, ...span, strikes, ...(isReplaced ? { replacement } : {}) };
 }
 
 /** Every part that can be killed, by name. */
@@ -73,8 +87,9 @@ export function isPossible({ params }: Strike, parts: Parts): boolean {
 }
 
 /** One strike a line, for people. */
-export function describeScenario({ seed, parts, faultyMs, quietMs, strikes }: Scenario): string {
+export function describeScenario({ seed, parts, faultyMs, quietMs, strikes, replacement }: Scenario): string {
   const counts = Object.entries(parts).map(([name, count]) => `${count} ${name}`);
-  const head = `seed ${seed}: ${counts.join(', ')}; faults for ${faultyMs / 1000} s, quiet for ${quietMs / 1000} s`;
+  const replaced = replacement ? `; then nars is replaced ${JSON.stringify(replacement)}` : '';
+  const head = `seed ${seed}: ${counts.join(', ')}; faults for ${faultyMs / 1000} s, quiet for ${quietMs / 1000} s${replaced}`;
   return [head, ...strikes.map(({ atMs, fault, params }) => `  at ${(atMs / 1000).toFixed(3)} s ${fault} ${JSON.stringify(params)}`)].join('\n');
 }

@@ -25,6 +25,7 @@ import { ModelBroker } from './model-log.ts';
 import { ModelStoreServer } from './model-store.ts';
 import { Supervised } from './processes.ts';
 import { ReferenceFold } from './reference.ts';
+import { replaceNars } from './replacement.ts';
 import { accountingRole, aggregatorRole, collectorRole, feedRole, judgeRole, watchdogRole } from './roles.ts';
 import { drawScenario, isPossible, type Scenario } from './scenario.ts';
 import { settled } from './settled.ts';
@@ -103,7 +104,9 @@ export class World {
     const { partitions, collectors, watchdogs, feeds, judges } = this.#scenario.parts;
     this.broker = new ModelBroker(this.clock, partitions);
     this.foldConfig = foldConfigOf(partitions, this.chance);
-    this.histories = Array.from({ length: partitions }, (_, partition) => newHistory(new ReferenceFold(partition)));
+    this.histories = Array.from({ length: partitions }, (_, partition) =>
+      newHistory(new ReferenceFold(partition), this.broker.topic(topics.nars.name).id),
+    );
     this.#committed = this.histories.map(() => 0);
     this.broker.onAppend = (topic, partition, record) => this.#onAppend(topic, partition, record);
     this.broker.onCut = (topic, partition, from) => this.#onCut(topic, partition, from);
@@ -119,7 +122,7 @@ export class World {
 
   async run(): Promise<Outcome> {
     const start = this.clock.now();
-    const { strikes, parts, faultyMs, quietMs } = this.#scenario;
+    const { strikes, parts, faultyMs, quietMs, replacement } = this.#scenario;
     this.#writeBase();
     for (const supervised of this.supervised) this.clock.after(this.chance.integer(0, 500), () => supervised.start());
     for (const [index, exporter] of this.exporters.entries()) this.#export(exporter, index % this.stores.length);
@@ -128,6 +131,10 @@ export class World {
     await this.clock.runUntil(failed, start + faultyMs);
     endFaults(this, this.chance);
     await this.clock.runUntil(failed, this.clock.now() + quietMs);
+    if (replacement && !failed()) {
+      const wrong = await replaceNars(this, replacement);
+      if (wrong) this.violate('I19', wrong);
+    }
     this.#isEnding = true;
     await this.#settle();
     for (const supervised of this.supervised) supervised.end();

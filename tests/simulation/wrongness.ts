@@ -26,6 +26,8 @@ export class Wrongness {
   readonly verdicts = new Map<Replica, Verdict>();
   /** Replicas that are not repaired since they were flipped. */
   readonly #unrepaired = new Set<Replica>();
+  /** Those that were flipped since they were put into quarantine: what they repair may be wrong anew. */
+  readonly #flippedInRepair = new Set<Replica>();
   readonly #flips: Flip[] = [];
   readonly #lastMs = new Map<Replica, number>();
   #nowMs: () => number = () => 0;
@@ -34,6 +36,7 @@ export class Wrongness {
     this.#nowMs = nowMs;
     this.#flips.push(flip);
     this.#unrepaired.add(flip.replica);
+    this.#flippedInRepair.add(flip.replica);
   }
 
   wasFlipped(replica: Replica): boolean {
@@ -51,11 +54,17 @@ export class Wrongness {
   /** Of two with one epoch the last counts. */
   take(verdict: Verdict): boolean {
     const replica = verdict.replica as Replica;
-    if (verdict.epoch < (this.verdicts.get(replica)?.epoch ?? 0)) return false;
+    const lastEpoch = this.verdicts.get(replica)?.epoch ?? 0;
+    if (verdict.epoch < lastEpoch) return false;
     this.isWrong(replica);
     this.verdicts.set(replica, verdict);
-    if (verdict.state === 'repaired') this.#unrepaired.delete(replica);
+    if (verdict.state === 'quarantined' && verdict.epoch > lastEpoch) this.#flippedInRepair.delete(replica);
+    else if (verdict.state === 'repaired' && !this.wasFlippedInRepair(replica)) this.#unrepaired.delete(replica);
     return true;
+  }
+
+  wasFlippedInRepair(replica: Replica): boolean {
+    return this.#flippedInRepair.has(replica);
   }
 
   get quarantined(): Verdict[] {
@@ -71,7 +80,7 @@ export function judgesTruly(broker: ModelBroker, history: PartitionHistory, valu
   const replica = verdict.replica as Replica;
   if (verdict.state === 'repaired') {
     wrongness.repairs++;
-    return standsRepaired(broker, history, verdict);
+    return wrongness.wasFlippedInRepair(replica) ? null : standsRepaired(broker, history, verdict);
   }
   wrongness.quarantines++;
   if (!wrongness.wasFlipped(replica)) return `${replica} is sound, and is put into quarantine: ${verdict.evidence}`;

@@ -1,5 +1,6 @@
 /** Faults that many cells share. */
 import { setTimeout as delay } from 'node:timers/promises';
+import type { Freezer } from '../../infra/stack.ts';
 import { type Fault, require } from './cell.ts';
 import { type Field, stateOf } from './field.ts';
 import type { Direction, Link } from './link.ts';
@@ -29,8 +30,25 @@ export async function start({ stack }: Field, name: string): Promise<void> {
   }
 }
 
-/** SIGSTOP, then SIGCONT: it wakes up believing that no time has passed. */
+/** SIGSTOP, then SIGCONT, or the engine's pause where it is in a container: it wakes up believing that no time has passed. */
 export async function pause(field: Field, name: string, holdMs: number): Promise<Fault> {
+  const freezer = field.stack.freezer(name);
+  return freezer ? freeze(freezer, name, holdMs) : stopProcess(field, name, holdMs);
+}
+
+async function freeze(freezer: Freezer, name: string, holdMs: number): Promise<Fault> {
+  await freezer.freeze();
+  return {
+    holdMs,
+    happened: async () => {
+      require(await freezer.isFrozen(), `the container of ${name} is not paused`);
+      return `the container of ${name} paused for ${holdMs / 1000} s`;
+    },
+    heal: () => freezer.thaw(),
+  };
+}
+
+async function stopProcess(field: Field, name: string, holdMs: number): Promise<Fault> {
   const pid = field.stack.pid(name);
   process.kill(pid, 'SIGSTOP');
   return {

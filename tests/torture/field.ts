@@ -28,7 +28,10 @@ const env = {
 /** What is fed counts as current when its windows are closed up to so long ago. */
 const currentWithinMs = 5_000;
 
-export const parties = ['collector-1', 'collector-2', 'aggregator-a', 'aggregator-b', 'watchdog', 'watchdog-2', 'feed', 'feed-2', 'accounting'];
+const collectors = ['collector-1', 'collector-2'];
+const replicas = ['aggregator-a', 'aggregator-b'];
+/** The services that have links of their own. */
+const parties = [...collectors, ...replicas, 'watchdog', 'watchdog-2', 'feed', 'feed-2', 'accounting', 'judge'];
 
 /** The sums of an audit that a cell is judged by. */
 export interface Balance {
@@ -67,7 +70,7 @@ export class Field {
     this.witness = new Witness(openLog(this.brokers), partitions);
   }
 
-  static async start(options: Pick<StackOptions, 'progress' | 'env' | 'dir'> = {}): Promise<Field> {
+  static async start(options: Pick<StackOptions, 'progress' | 'env' | 'dir' | 'backends'> = {}): Promise<Field> {
     const network = new Network(parties);
     const shape = { brokers: 3, collectors: 2, watchdogs: 2, feeds: 2, redis: 'own', partitions, routes: network } as const;
     try {

@@ -17,7 +17,7 @@ const repository = fileURLToPath(new URL('../..', import.meta.url));
 const toolWithinMs = 90_000;
 
 /** Fetches the jar with Kafka's command line tools, which a broker does not need, where it is not there yet. @returns the class path */
-async function installTools(): Promise<string> {
+export async function installTools(): Promise<string> {
   const libs = await installKafka();
   const version = /kafka-([\d.]+)\/libs$/.exec(libs)?.[1];
   const dir = join(repository, '.flowledger', `kafka-tools-${version}`);

@@ -1,8 +1,10 @@
 /** Runs cells one after another on one stack, and judges each. */
 import { setTimeout as delay } from 'node:timers/promises';
+import type { Backends } from '../../infra/stack.ts';
 import type { Cell } from './cell.ts';
 import { type AuditAnswer, type Balance, balanceOf, Field } from './field.ts';
 import type { Sent } from './load.ts';
+import { isInNamespace, runInNamespace } from './namespace.ts';
 
 export interface CellResult {
   readonly name: string;
@@ -28,6 +30,8 @@ export interface TortureOptions {
   readonly say: (line: string) => void;
   /** Nothing: a new directory, removed at the end. */
   readonly dir?: string;
+  /** What starts brokers and Redis; nothing: as processes. */
+  readonly backends?: Backends;
 }
 
 const noBalance: Balance = {
@@ -61,10 +65,10 @@ export class Torture {
       say(`${cell.name}: SKIPPED, ${lacking}`);
       return result(cell, 'skipped', { evidence: lacking });
     }
-    if (cell.env) await this.end();
+    if (cell.env || cell.inNamespace) await this.end();
     let outcome: CellResult;
     try {
-      outcome = await this.#runOn(await this.#ready(cell), cell);
+      outcome = cell.inNamespace && !isInNamespace() ? await runInNamespace<CellResult>(cell.name) : await this.#runOn(await this.#ready(cell), cell);
     } catch (error) {
       outcome = result(cell, 'BROKEN', { faults: [(error as Error).message] });
     }
@@ -85,10 +89,10 @@ export class Torture {
 
   async #ready(cell: Cell): Promise<Field> {
     if (this.#field) return this.#field;
-    const { say, dir } = this.#options;
+    const { say, dir, backends } = this.#options;
     say('starting three brokers, two Redis, collectors, watchdogs and feeds each, aggregators and accounting');
     const place = dir ? { dir: `${dir}/${++this.#fields}` } : {};
-    this.#field = await Field.start({ ...place, ...(cell.env ? { env: cell.env } : {}) });
+    this.#field = await Field.start({ ...place, ...(cell.env ? { env: cell.env } : {}), ...(backends ? { backends } : {}) });
     return this.#field;
   }
 

@@ -5,16 +5,10 @@
 import { writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
+import { allCells } from './all-cells.ts';
 import type { Cell } from './cell.ts';
-import { clockCells } from './cells/clock-cells.ts';
-import { networkCells } from './cells/network-cells.ts';
-import { operatorCells } from './cells/operator-cells.ts';
-import { processCells } from './cells/process-cells.ts';
-import { storeCells } from './cells/store-cells.ts';
 import { flowsPerSecond } from './field.ts';
 import { type CellResult, Torture } from './run-cells.ts';
-
-const cells: readonly Cell[] = [...processCells, ...networkCells, ...storeCells, ...clockCells, ...operatorCells];
 
 const { values } = parseArgs({
   options: {
@@ -23,6 +17,7 @@ const { values } = parseArgs({
     list: { type: 'boolean', default: false },
     json: { type: 'string' },
     dir: { type: 'string' },
+    containers: { type: 'boolean', default: false },
   },
 });
 
@@ -31,12 +26,12 @@ const say = (line: string) => process.stderr.write(`${((Date.now() - startedMs) 
 
 /** By name, or by the beginning of the name: kill is all that begin with kill. @throws Error when there is none */
 function chosen(): readonly Cell[] {
-  if (values.all) return cells;
+  if (values.all) return allCells;
   const names = values.cell.flatMap((name) => name.split(','));
-  const unknown = names.filter((name) => !cells.some((cell) => matches(cell, name)));
+  const unknown = names.filter((name) => !allCells.some((cell) => matches(cell, name)));
   if (unknown.length > 0 || names.length === 0)
     throw new Error(`${unknown.length > 0 ? `no cell is called ${unknown.join(', ')}` : 'which cell?'} --cell NAME, --all or --list`);
-  return cells.filter((cell) => names.some((name) => matches(cell, name)));
+  return allCells.filter((cell) => names.some((name) => matches(cell, name)));
 }
 
 function matches({ name }: Cell, wanted: string): boolean {
@@ -57,10 +52,11 @@ function table(results: readonly CellResult[]): string {
 
 async function main(): Promise<number> {
   if (values.list) {
-    for (const { name, about } of cells) process.stdout.write(`${name.padEnd(28)} ${about}\n`);
+    for (const { name, about } of allCells) process.stdout.write(`${name.padEnd(28)} ${about}\n`);
     return 0;
   }
-  const torture = new Torture({ say, ...(values.dir ? { dir: values.dir } : {}) });
+  const backends = values.containers ? { backends: new (await import('./containers.ts')).Containers(say) } : {};
+  const torture = new Torture({ say, ...backends, ...(values.dir ? { dir: values.dir } : {}) });
   const results: CellResult[] = [];
   try {
     for (const cell of chosen()) {
@@ -71,7 +67,8 @@ async function main(): Promise<number> {
   } finally {
     await torture.end();
   }
-  const machine = `${cpus()[0]?.model.trim()}, ${cpus().length} cores, Node ${process.version}`;
+  const where = values.containers ? 'brokers and Redis in containers' : 'all as processes';
+  const machine = `${cpus()[0]?.model.trim()}, ${cpus().length} cores, Node ${process.version}; ${where}`;
   process.stdout.write(`${machine}; ${flowsPerSecond.toLocaleString('en')} flows/s\n${table(results)}\n`);
   if (values.json)
     writeFileSync(values.json, `${JSON.stringify({ machine, flowsPerSecond, at: new Date(startedMs).toISOString(), cells: results })}\n`);

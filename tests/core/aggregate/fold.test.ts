@@ -314,6 +314,17 @@ describe('windows', () => {
     expect(closes.map(({ clamped_flows }) => clamped_flows)).toEqual([0, 2, 0]);
   });
 
+  test('flows of a collector whose clock is ahead are in the windows of their own time, as far as the append time tells', () => {
+    const flows = [at(1, { time_received_ms: t0 + 600 * minute }), nar({ time_flow_end_ms: t0 + 600 * minute, time_received_ms: t0 + 600 * minute })];
+    const ahead = { batch: batch({ watermark_ms: t0 + 600 * minute, nars: flows }), appendedMs: t0 + 2 * second };
+    const { aggregates, closes } = foldOf([beginning(), ahead, closing(2, 3 * minute)]);
+    expect(aggregates.map(({ window_start_ms, flows: count }) => [window_start_ms - t0, count])).toEqual([
+      [0, 1],
+      [minute, 1],
+    ]);
+    expect(closes.map(({ clamped_flows, open_flows }) => [clamped_flows, Number(open_flows)])).toEqual(expect.arrayContaining([[1, 0]]));
+  });
+
   test('flows that came before the first watermark are closed with their own windows', () => {
     const only = batch({ watermark_ms: t0, goodbye: true, nars: [at(0), at(-5 * minute)] });
     const { closes, aggregates } = foldOf([beginning(), only, tick(1, t0 + 3 * minute, { collector: 'c2' })]);
