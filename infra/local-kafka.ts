@@ -145,8 +145,8 @@ export async function prepareKafka(options: KafkaOptions): Promise<{ command: st
   await requireFreePort(controllerPort, "the local Kafka's controller");
   const settings = join(dir, 'server.properties');
   mkdirSync(dir, { recursive: true });
-  const lines = [serverProperties(dir, controllerPort, membership, [own, ...(options.listeners ?? [])]), ...(options.settings ?? []), ''];
-  writeFileSync(settings, lines.join('\n'));
+  const lines = [serverProperties(dir, controllerPort, membership, [own, ...(options.listeners ?? [])]), ...(options.settings ?? [])];
+  writeFileSync(settings, [...lines, ''].join('\n'));
   const classPath = join(libs, '*');
   if (!existsSync(join(dir, 'data', 'meta.properties'))) {
     const { code, output } = await run(

@@ -136,6 +136,7 @@ export class Running {
   /** Everybody knows that it is repaired. */
   acquit(): void {
     this.#probation = null;
+    this.#settleFromMs = 0;
     this.readBack.isRepaired = true;
   }
 

@@ -163,6 +163,18 @@ describe('NARs read into columns', () => {
       expect(() => narBatchCodec.decode(Buffer.concat([body, Buffer.from(varint(zigzagged)), Buffer.alloc(100)]))).toThrow(UndecodableRecord);
   });
 
+  test.each([-2, -1, 0, 1, 2].flatMap((more) => [2n ** 54n - 4n + BigInt(more), 2n ** 56n + BigInt(more), 2n ** 63n + BigInt(more)]))(
+    'are read or refused as by the codec where a number stands for %s, about where numbers stop to be exact',
+    (zigzagged) => {
+      const { narsStart } = decodeNarBatchFrame(narBatchCodec.encode(frame));
+      const head = narBatchCodec.encode(frame).subarray(0, narsStart);
+      for (const field of [3, 6, 10, 18, 20]) {
+        const octets = Array.from({ length: 22 }, (_, index) => (index === field ? varint(zigzagged) : [0])).flat();
+        same(Buffer.concat([head, Buffer.from([2, ...octets, 0])]));
+      }
+    },
+  );
+
   test('of an exporter that is not even a number are refused', () => {
     const { narsStart } = decodeNarBatchFrame(narBatchCodec.encode(frame));
     const head = narBatchCodec.encode(frame).subarray(0, narsStart);
