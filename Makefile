@@ -51,6 +51,10 @@ check: types lint schemas-check unit ## types, lint, schemas, tidy and unit test
 simulate: $(INSTALLED) ## the real loops on model adapters with faults: SEED= RUNS=, or SCENARIO=, a file that a failing seed left
 	$(RUN) tests/simulation/simulate.ts --seed $(SEED) --runs $(RUNS) $(if $(SCENARIO),--scenario $(SCENARIO) --trace)
 
+.PHONY: mutate
+mutate: $(INSTALLED) ## switches off each guard of the protocol in turn: each must be noticed by the simulation
+	$(RUN) tests/simulation/mutate.ts
+
 .PHONY: integration
 integration: backends ## tests against a real Kafka and a real Redis
 	$(JEST) --selectProjects integration --runInBand

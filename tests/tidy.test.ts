@@ -181,6 +181,7 @@ describe('files', () => {
       // Loaded into the processes of a test by --import.
       'tests/integration/flip-on-signal.ts',
       'tests/simulation/worker.ts',
+      'tests/simulation/mutate.ts',
       'tests/torture/torture.ts',
       'tests/torture/failover-trials.ts',
     ]);

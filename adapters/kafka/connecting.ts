@@ -1,7 +1,8 @@
 /**
- * How the client connects: a broker that takes a connection and then closes it, or says nothing, is as good as away. The client goes on to the next of
- * the configured brokers, or to newer metadata, only when a connection is refused; otherwise it asks the same one again and again, up to a minute and
- * more, whatever the others could tell. Such brokers are common: one that hangs, and any that dies behind a balancer or a port that is passed on.
+ * How the client connects: a broker that takes a connection and then closes it, or says nothing, is as good as away. The client goes on to the next
+ * of the configured brokers, or to newer metadata, only when a connection is refused; otherwise it asks the same one again and again, up to a
+ * minute and more, whatever the others could tell. Such brokers are common: one that hangs, and any that dies behind a balancer or a port that is
+ * passed on.
  */
 import { createRequire } from 'node:module';
 

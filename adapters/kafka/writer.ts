@@ -57,8 +57,11 @@ interface Append {
   readonly topic: string;
   readonly partition: number;
   readonly messages: readonly LogMessage[];
-  readonly resolve: (baseOffset: number) => void;
-  readonly reject: (fault: LogFault) => void;
+  /** Since it was sent: under other numbers it might be appended twice. */
+  numbered: { readonly session: Session; readonly baseSequence: number } | null;
+  /** Of the present attempt. */
+  resolve: (baseOffset: number) => void;
+  reject: (fault: LogFault) => void;
 }
 
 interface Request {
@@ -70,7 +73,10 @@ interface Request {
 
 /** Appends of one turn of the event loop go to a broker in one request, up to so many bytes. */
 const requestBytesMax = 8 * 1024 * 1024;
-/** The broker appended nothing and somebody else leads, or nobody yet: NOT_LEADER_OR_FOLLOWER, LEADER_NOT_AVAILABLE. */
+/**
+ * Somebody else leads, or nobody yet: NOT_LEADER_OR_FOLLOWER, LEADER_NOT_AVAILABLE. A leader that stepped down while it waited for the others
+ * says so, too, so that the records may be in the log.
+ */
 const movedCodes = new Set([5, 6]);
 const attemptsMax = 4;
 /** Before the first repetition; longer before each next one. */
@@ -78,13 +84,20 @@ const pauseMs = 50;
 /** The broker counts from 0 again. */
 const sequencesMax = 2 ** 31;
 
-function numberedBy({ sequences }: Session) {
-  return ({ topic, partition, messages }: Append): PartitionRecords => {
-    const key = `${topic}/${partition}`;
-    const baseSequence = sequences.get(key) ?? 0;
-    sequences.set(key, (baseSequence + messages.length) % sequencesMax);
-    return { topic, partition, messages, baseSequence };
+/** What is sent again has its numbers: the broker takes it for what it is (K2). */
+function numberedBy(session: Session) {
+  return (append: Append): PartitionRecords => {
+    const { topic, partition, messages } = append;
+    append.numbered ??= { session, baseSequence: nextSequence(session, append) };
+    return { topic, partition, messages, baseSequence: append.numbered.baseSequence };
   };
+}
+
+function nextSequence({ sequences }: Session, { topic, partition, messages }: Append): number {
+  const key = `${topic}/${partition}`;
+  const next = sequences.get(key) ?? 0;
+  sequences.set(key, (next + messages.length) % sequencesMax);
+  return next;
 }
 
 function doing({ topic, partition }: Append): string {
@@ -118,21 +131,32 @@ export class KafkaWriter implements LogWriter {
 
   async close(): Promise<void> {
     const session = this.#session ?? (await this.#opening?.catch(() => null));
-    if (session) this.#end(session);
+    await session?.cluster.disconnect().catch(() => undefined);
   }
 
   async #append(topic: string, partition: number, messages: readonly LogMessage[]): Promise<number> {
+    const nobody = () => undefined;
+    const append: Append = { topic: this.#settings.topicPrefix + topic, partition, messages, numbered: null, resolve: nobody, reject: nobody };
     for (let attempt = 1; ; attempt++) {
       try {
-        return await new Promise<number>((resolve, reject) => {
-          if (this.#waiting.length === 0) setImmediate(() => void this.#send());
-          this.#waiting.push({ topic: this.#settings.topicPrefix + topic, partition, messages, resolve, reject });
-        });
+        return await this.#attempt(append);
       } catch (error) {
-        if (attempt === attemptsMax || !movedCodes.has((error as { cause?: { code?: number } }).cause?.code ?? -1)) throw error;
+        if (attempt === attemptsMax || !movedCodes.has((error as { cause?: { code?: number } }).cause?.code ?? -1)) {
+          if (append.numbered) this.#end(append.numbered.session);
+          throw error;
+        }
         await this.#clock.sleep(pauseMs * attempt);
       }
     }
+  }
+
+  #attempt(append: Append): Promise<number> {
+    return new Promise((resolve, reject) => {
+      append.resolve = resolve;
+      append.reject = reject;
+      if (this.#waiting.length === 0) setImmediate(() => void this.#send());
+      this.#waiting.push(append);
+    });
   }
 
   /** Everything that waits, in as few requests as it goes. Never rejects: each append has its own outcome. */
@@ -143,12 +167,10 @@ export class KafkaWriter implements LogWriter {
     const requests = new Map<string, Request>();
     for (const [index, append] of appends.entries()) {
       const session = sessions[index] as Session | Error;
-      try {
-        if (session instanceof Error) throw session;
-        this.#place(append, session, requests);
-      } catch (error) {
-        append.reject(faultOf(error, 'unavailable', doing(append)));
-      }
+      if (session instanceof Error) append.reject(faultOf(session, append.numbered ? 'unknown' : 'unavailable', doing(append)));
+      else if (append.numbered && append.numbered.session !== session)
+        append.reject(new LogFault('unknown', `${doing(append)}: its leader moved, and the producer that began it is gone`));
+      else this.#place(append, session, requests);
     }
     for (const request of requests.values()) void this.#produce(request);
   }
@@ -179,10 +201,19 @@ export class KafkaWriter implements LogWriter {
 
   /** Puts it into the request that goes to its leader. */
   #place(append: Append, session: Session, requests: Map<string, Request>): void {
-    const nodeId = Object.keys(session.cluster.findLeaderForPartitions(append.topic, [append.partition]))[0] ?? '-1';
+    let nodeId: string;
+    try {
+      nodeId = Object.keys(session.cluster.findLeaderForPartitions(append.topic, [append.partition]))[0] ?? '-1';
+    } catch (error) {
+      // The session came to its end since it was given out, and knows no leaders any more.
+      this.#end(session);
+      append.reject(faultOf(error, 'unavailable', doing(append)));
+      return;
+    }
     if (Number(nodeId) < 0) {
       session.isStale = true;
-      throw new LogFault('unavailable', `${doing(append)}: it has no leader, or does not exist`);
+      append.reject(new LogFault(append.numbered ? 'unknown' : 'unavailable', `${doing(append)}: it has no leader, or does not exist`));
+      return;
     }
     const bytes = append.messages.reduce((sum, { value }) => sum + (value?.length ?? 0), 0);
     const open = requests.get(nodeId);
@@ -207,7 +238,8 @@ export class KafkaWriter implements LogWriter {
           append.resolve(found.baseOffset);
           continue;
         }
-        this.#end(session);
+        if (movedCodes.has(found?.errorCode ?? 0)) session.isStale = true;
+        else this.#end(session);
         append.reject(faultOf(found ? createErrorFromCode(found.errorCode) : new Error('it was not answered'), 'unknown', doing(append)));
       }
     } catch (error) {

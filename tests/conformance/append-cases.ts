@@ -1,6 +1,6 @@
 /** Appends whose answers are lost, late, doubled or wrong: K1 to K5, K10, P5, P6, and what a network does to answers. */
 import { setTimeout as delay } from 'node:timers/promises';
-import { notLeaderError, produceKey, withProduceError } from '../integration/kafka-frames.ts';
+import { notLeaderError, produceKey, withProduceErrors } from '../integration/kafka-frames.ts';
 import { type Meddling, swallow } from '../integration/response-proxy.ts';
 import type { BareClient, Tries } from './bare.ts';
 import { type Case, type Seen, said, text } from './case.ts';
@@ -96,17 +96,21 @@ async function repeatedElsewhere(setting: Setting, send: (topic: string) => Prom
   return { defect: total > 1, facts: `one message (${answer}), records in the four partitions: ${parts.join(', ')}` };
 }
 
-/** K4: the first append is on its way to a node that is slow; then another one leads. */
+/**
+ * K4: the first append is on its way to a node that is slow; then another one leads, of which the client hears when an append to another partition
+ * is refused.
+ */
 async function acrossALeaderMove(setting: Setting, appender: Appender): Promise<Seen> {
-  const topic = await setting.topic();
+  const topic = await setting.topic(2);
   let leader = 1;
-  setting.showNodes(() => leader);
+  setting.showNodes((partition) => (partition === 1 ? 2 : leader));
   const [slow] = setting.proxies;
   slow.detention = { apiKey: produceKey, cut: false };
   const first = appender.append(topic, 0, 'first');
   await until('the first append is on its way', () => slow.detained > 0);
   leader = 2;
-  await delay(400);
+  setting.meddle(onFirst(failOnce(notLeaderError)));
+  await outcomeOf(appender.append(topic, 1, 'other'), settledWithinMs);
   const second = appender.append(topic, 0, 'second');
   await outcomeOf(second, 1000);
   slow.detention = null;
@@ -162,7 +166,7 @@ async function unknownError(setting: Setting, appender: Appender, errorCode: num
   let meddled = 0;
   setting.meddle((exchange, response) => {
     if (exchange.apiKey !== produceKey || meddled++ > 0) return [response];
-    return [withProduceError(exchange.apiVersion, response, errorCode)];
+    return [withProduceErrors(exchange.apiVersion, response, () => errorCode)];
   });
   let message = '';
   const append = appender.append(topic, 0, 'unknown').catch((error: Error) => {
@@ -176,8 +180,8 @@ async function unknownError(setting: Setting, appender: Appender, errorCode: num
   if (meddled === 0) throw new Error('the fault did not happen');
   await appender.close();
   const values = await setting.values(topic);
-  const words = [message ? ` ("${message.slice(0, 90)}")` : '', crashed ? `, uncaught: ${crashed}` : ''].join('');
-  const facts = `append: ${answer}${words}; next: ${after}; the log has: ${said(values)}`;
+  const told = `${message ? ` ("${message.slice(0, 90)}")` : ''}${crashed ? `, uncaught: ${crashed}` : ''}`;
+  const facts = `append: ${answer}${told}; next: ${after}; the log has: ${said(values)}`;
   return { defect: crashed !== null || answer === 'open' || after !== 'done' || !values.includes('after'), facts };
 }
 
@@ -267,7 +271,6 @@ export const appendCases: readonly Case[] = [
     acrossALeaderMove,
     {
       requestTimeoutMs: 5000,
-      metadataMaxAgeMs: 200,
     },
   ),
   same('K5', 'While the broker does not answer, a send hangs without end.', 'default', unanswered),

@@ -33,7 +33,7 @@ function clientOf(module: Module, version: string, broker: string, user: string 
     name: 'kafkajs',
     version,
     as: (name, other) => clientOf(module, version, other, name),
-    producer: (tries, options = {}) => producer(open(options.requestTimeoutMs ?? requestTimeoutMs), tries, options.metadataMaxAgeMs),
+    producer: (tries, options = {}) => producer(open(options.requestTimeoutMs ?? requestTimeoutMs), tries),
     transactional: (id, tries) => transactional(open(requestTimeoutMs), id, tries),
     consume: (topic, offset, until) => consume(open(5000), topic, offset, until),
     async position(group, topic, partition) {
@@ -47,8 +47,8 @@ function clientOf(module: Module, version: string, broker: string, user: string 
   };
 }
 
-async function producer(client: Kafka, tries: Tries, metadataMaxAge = 300_000): Promise<BareProducer> {
-  const opened = client.producer({ idempotent: true, metadataMaxAge, ...(tries === 'default' ? {} : { retry: few }) });
+async function producer(client: Kafka, tries: Tries): Promise<BareProducer> {
+  const opened = client.producer({ idempotent: true, ...(tries === 'default' ? {} : { retry: few }) });
   await opened.connect();
   return {
     async send(topic, partition, values) {

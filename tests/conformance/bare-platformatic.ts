@@ -21,8 +21,8 @@ export function barePlatformatic(broker: string, user: string | null = null): Ba
     name: '@platformatic/kafka',
     version,
     as: (name, other) => barePlatformatic(other, name),
-    producer: async (tries, { requestTimeoutMs: timeout = requestTimeoutMs, metadataMaxAgeMs = 5000 } = {}) =>
-      producer(new Producer({ ...options(timeout), ...triesOf(tries), idempotent: true, metadataMaxAge: metadataMaxAgeMs })),
+    producer: async (tries, { requestTimeoutMs: timeout = requestTimeoutMs } = {}) =>
+      producer(new Producer({ ...options(timeout), ...triesOf(tries), idempotent: true })),
     transactional: async (transactionalId, tries) => transactional({ ...options(requestTimeoutMs), ...triesOf(tries), transactionalId }),
     consume: (topic, offset, until) => consume(options(10_000), topic, offset, until),
     async position(group, topic, partition) {

@@ -33,7 +33,7 @@ export interface BareClient {
   readonly name: string;
   readonly version: string;
   /** Idempotent. */
-  producer(tries: Tries, options?: { readonly requestTimeoutMs?: number; readonly metadataMaxAgeMs?: number }): Promise<BareProducer>;
+  producer(tries: Tries, options?: { readonly requestTimeoutMs?: number }): Promise<BareProducer>;
   transactional(id: string, tries: Tries): Promise<BareTransactionalProducer>;
   /** What its consumer of committed records delivers from an offset on, up to a value that must be there. */
   consume(topic: string, offset: number, until: string): Promise<string[]>;

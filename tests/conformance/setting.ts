@@ -8,7 +8,7 @@ import { openKafka } from '../../adapters/kafka.ts';
 import { KafkaAdmin } from '../../adapters/kafka-admin.ts';
 import type { Log } from '../../adapters/ports.ts';
 import { freePort, type LocalKafka, startKafka } from '../../infra/local-kafka.ts';
-import { metadataKey, produceKey, readClientId, withNodes, withProduceError } from '../integration/kafka-frames.ts';
+import { metadataKey, type Produced, readClientId, withNodes, withProduceErrors } from '../integration/kafka-frames.ts';
 import { quiet, readAll } from '../integration/reading.ts';
 import { type Exchange, type Meddling, ResponseProxy } from '../integration/response-proxy.ts';
 import { clientId, nameOf } from './bare-kafkajs.ts';
@@ -151,17 +151,24 @@ async function allow(broker: string, user: string): Promise<void> {
   await admin.disconnect();
 }
 
-/** The first Produce request of each batch is carried out, and answered with an error; tells how many. */
+/** The first Produce request of each batch is carried out, and answered with an error; tells of which. */
 export function failOnce(errorCode: number): Meddling & { readonly failed: Set<string> } {
   const failed = new Set<string>();
-  const meddling: Meddling = (exchange, response) => {
-    const [part] = exchange.produced;
-    const name = `${part?.topic}/${part?.partition}/${part?.producerId}/${part?.baseSequence}`;
-    if (exchange.apiKey !== produceKey || failed.has(name)) return [response];
-    failed.add(name);
-    return [withProduceError(exchange.apiVersion, response, errorCode)];
+  const meddling: Meddling = ({ apiVersion, produced }, response) => {
+    const fresh = produced.filter((part) => !failed.has(nameOfBatch(part)));
+    if (fresh.length === 0) return [response];
+    for (const part of fresh) failed.add(nameOfBatch(part));
+    return [
+      withProduceErrors(apiVersion, response, (topic, partition) =>
+        fresh.some((part) => part.topic === topic && part.partition === partition) ? errorCode : null,
+      ),
+    ];
   };
   return Object.assign(meddling, { failed });
+}
+
+function nameOfBatch({ topic, partition, producerId, baseSequence }: Produced): string {
+  return `${topic}/${partition}/${producerId}/${baseSequence}`;
 }
 
 /** What became of a promise within a time. */

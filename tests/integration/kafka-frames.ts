@@ -16,17 +16,27 @@ export const notLeaderError = 6;
 
 /** A length of four octets, then as many. */
 export class Frames {
-  #rest: Buffer = Buffer.alloc(0);
+  #chunks: Buffer[] = [];
+  #bytes = 0;
 
   take(chunk: Buffer): Buffer[] {
-    this.#rest = Buffer.concat([this.#rest, chunk]);
+    this.#chunks.push(chunk);
+    this.#bytes += chunk.length;
     const frames: Buffer[] = [];
-    while (this.#rest.length >= 4 && this.#rest.length >= 4 + this.#rest.readInt32BE(0)) {
-      const end = 4 + this.#rest.readInt32BE(0);
-      frames.push(this.#rest.subarray(0, end));
-      this.#rest = this.#rest.subarray(end);
+    for (let length = this.#frameBytes(); length !== null && this.#bytes >= length; length = this.#frameBytes()) {
+      const joined = Buffer.concat(this.#chunks);
+      frames.push(joined.subarray(0, length));
+      this.#chunks = [joined.subarray(length)];
+      this.#bytes -= length;
     }
     return frames;
+  }
+
+  /** A large frame comes in many chunks, which are joined only when they are all there. */
+  #frameBytes(): number | null {
+    if (this.#bytes < 4) return null;
+    if ((this.#chunks[0]?.length ?? 0) < 4) this.#chunks = [Buffer.concat(this.#chunks)];
+    return 4 + (this.#chunks[0] as Buffer).readInt32BE(0);
   }
 }
 
@@ -70,15 +80,32 @@ export function readProduced(request: Buffer): Produced[] {
   return produced;
 }
 
-/** The response to a Produce request with another error code for its first partition. */
-export function withProduceError(apiVersion: number, response: Buffer, errorCode: number): Buffer {
+/**
+ * The response to a Produce request with other error codes, where one is given for a partition.
+ * Produce (versions 5 to 12) => [topic [index error_code base_offset log_append_time log_start_offset, [batch_index message] message from 8 on]]
+ */
+export function withProduceErrors(apiVersion: number, response: Buffer, errorOf: (topic: string, partition: number) => number | null): Buffer {
   const changed = Buffer.from(response);
   const cursor = new Cursor(changed, 8, apiVersion >= 9);
   cursor.tags();
-  cursor.count();
-  cursor.text();
-  cursor.count();
-  changed.writeInt16BE(errorCode, cursor.at + 4);
+  for (let topics = cursor.count(); topics > 0; topics--) {
+    const topic = cursor.text();
+    for (let partitions = cursor.count(); partitions > 0; partitions--) {
+      const errorCode = errorOf(topic, cursor.int32());
+      if (errorCode !== null) changed.writeInt16BE(errorCode, cursor.at);
+      cursor.skip(26);
+      if (apiVersion >= 8) {
+        for (let errors = cursor.count(); errors > 0; errors--) {
+          cursor.int32();
+          cursor.text();
+          cursor.tags();
+        }
+        cursor.text();
+      }
+      cursor.tags();
+    }
+    cursor.tags();
+  }
   return changed;
 }
 

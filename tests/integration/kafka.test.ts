@@ -4,7 +4,7 @@ import { createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
 import { systemClock } from '../../adapters/clock.ts';
 import { openKafka } from '../../adapters/kafka.ts';
 import { KafkaAdmin } from '../../adapters/kafka-admin.ts';
@@ -20,9 +20,9 @@ import {
   produceKey,
   syncGroupKey,
   txnOffsetCommitKey,
-  withProduceError,
+  withProduceErrors,
 } from './kafka-frames.ts';
-import { quiet, readAll } from './reading.ts';
+import { deleteTopic, quiet, readAll } from './reading.ts';
 import { type Exchange, ResponseProxy, swallow } from './response-proxy.ts';
 
 const minute = 60_000;
@@ -59,6 +59,10 @@ async function startKafkaBehind(front: ResponseProxy): Promise<LocalKafka> {
   front.relayTo(port);
   return startKafka({ dir, port, advertisedPort: front.port });
 }
+
+afterEach(() => {
+  proxy.meddle = null;
+});
 
 async function newTopic(partitions = 1): Promise<string> {
   const name = `t${++topics}`;
@@ -122,6 +126,34 @@ describe('reading by position', () => {
     expect(await log.topicId(topic)).not.toBe(await log.topicId(await newTopic()));
     expect(await log.partitionCount(topic)).toBe(3);
   });
+
+  test('a topic that was re-created is a fault, though it has records at the offset where reading stands', async () => {
+    const topic = await newTopic();
+    const writer = log.writer();
+    await writer.append(topic, 0, [text('former')]);
+    const reader = log.reader('raw');
+    reader.assign(topic, 0, 0);
+    const read: (string | undefined)[] = [];
+    while (read.length === 0) for (const { records } of await reader.poll(500)) read.push(...values(records));
+    await deleteTopic(kafka.broker, `test.${topic}`);
+    await admin.create([{ name: topic, partitions: 1, replication: 1, settings: {} }]);
+    const other = log.writer();
+    for (const word of ['one', 'two', 'three']) await other.append(topic, 0, [text(word)]);
+    const faults: LogFault[] = [];
+    for (let i = 0; i < 20 && faults.at(-1)?.kind !== 'out_of_range'; i++) {
+      for (const { records } of await reader.poll(200).catch((error) => {
+        faults.push(error);
+        return [];
+      }))
+        read.push(...values(records));
+    }
+    expect(read).toEqual(['former']);
+    expect(faults.at(-1)).toMatchObject({ kind: 'out_of_range', at: { topic, partition: 0 } });
+    reader.assign(topic, 0, 1);
+    while (read.length === 1) for (const { records } of await reader.poll(500).catch(() => [])) read.push(...values(records));
+    expect(read).toEqual(['former', 'two', 'three']);
+    await Promise.all([reader.close(), writer.close(), other.close()]);
+  }, 60_000);
 
   test.each([
     ['closes every connection', (socket: Socket) => socket.destroy()],
@@ -215,25 +247,23 @@ describe('guards', () => {
     const writer = log.writer();
     const before = proxy.exchanges.length;
     const refused = new Set<string>();
-    // Each batch is appended, and the client is told that it was not: it asks who leads now, and sends again by itself.
+    // Each batch is appended, and its leader says that it has stepped down: the client asks who leads now, and sends again by itself.
     proxy.meddle = async (exchange, response) => {
-      const [part] = exchange.produced;
-      const name = `${part?.partition}/${part?.producerId}/${part?.baseSequence}`;
-      if (!part || refused.has(name)) return [response];
-      refused.add(name);
-      await delay(20);
-      return [withProduceError(exchange.apiVersion, response, notLeaderError)];
+      const fresh = exchange.produced.filter(({ partition, baseSequence }) => !refused.has(`${partition}/${baseSequence}`));
+      for (const { partition, baseSequence } of fresh) refused.add(`${partition}/${baseSequence}`);
+      if (fresh.length > 0) await delay(20);
+      const errorOf = (_topic: string, partition: number) => (fresh.some((part) => part.partition === partition) ? notLeaderError : null);
+      return [withProduceErrors(exchange.apiVersion, response, errorOf)];
     };
     const words = Array.from({ length: 12 }, (_, i) => `${i}`);
     const offsets = await Promise.all(words.map((word, i) => writer.append(topic, i % 2, [text(word)])));
     proxy.meddle = null;
-    const sends = proxy.exchanges.slice(before).filter(({ apiKey }) => apiKey === produceKey);
-    expect(sends.map(({ produced }) => produced.length)).toEqual(sends.map(() => 1));
+    const sends = proxy.exchanges.slice(before).flatMap(({ produced, asked, answered }) => produced.map((part) => ({ ...part, asked, answered })));
     expect(refused.size).toBe(words.length);
-    expect(sends).toHaveLength(2 * words.length);
+    expect(new Set(sends.map(({ producerId }) => producerId)).size).toBe(1);
     for (const partition of [0, 1]) {
-      const own = sends.filter(({ produced }) => produced[0]?.partition === partition);
-      expect(own.map(({ produced }) => produced[0]?.baseSequence)).toEqual([0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]);
+      const own = sends.filter((send) => send.partition === partition);
+      expect(own.map(({ baseSequence }) => baseSequence)).toEqual([0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]);
       expect(own.filter((one, i) => one.asked < (own[i - 1]?.answered ?? 0))).toEqual([]);
       expect(values(await readAll(log, topic, partition, 'raw'))).toEqual(words.filter((_, i) => i % 2 === partition));
     }
@@ -317,7 +347,7 @@ describe('guards', () => {
     const before = proxy.exchanges.length;
     const throttlingQuotaExceeded = 89;
     proxy.meddle = (exchange, response) =>
-      exchange.apiKey === produceKey ? [withProduceError(exchange.apiVersion, response, throttlingQuotaExceeded)] : [response];
+      exchange.apiKey === produceKey ? [withProduceErrors(exchange.apiVersion, response, () => throttlingQuotaExceeded)] : [response];
     expect((await faultOf(writer.append(topic, 0, [text('unknown')]))).kind).toBe('unknown');
     proxy.meddle = null;
     await writer.append(topic, 0, [text('after')]);

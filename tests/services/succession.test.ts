@@ -230,6 +230,19 @@ describe('nars is re-created', () => {
     ).toBe('running');
   });
 
+  test('no base is written where nothing goes on from what is published', async () => {
+    const processes = replicas.map(startAggregator);
+    startFeed();
+    await traffic(8_000);
+    for (const process of processes) process.kill();
+    await pass(3_000);
+    replaceNars();
+    const newest = Math.max(...recordsOf(snapshotTopic('a').name).flatMap(({ value }) => (value ? [snapshotChunkCodec.decode(value).n] : [])));
+    expect(newest).toBeLessThan(emitted().length);
+    await expect(plan()).rejects.toThrow(/no snapshot of the former log goes on from there .*behind the tail/);
+    expect(broker.partition('nars', 0).endOffset).toBe(0);
+  });
+
   test('the topics command writes no empty base over what was folded, and names the remedy', async () => {
     for (const replica of replicas) startAggregator(replica);
     await traffic(4_000);

@@ -5,14 +5,7 @@ import type { LogRecord } from '../../adapters/ports.ts';
 import { narBatchCodec } from '../../schemas/codec.ts';
 import { adminCollector } from '../../schemas/topics.ts';
 import type { FoldConfig, Nar, NarBatch } from '../../schemas/types.ts';
-
-export interface Totals {
-  flows: number;
-  bytes: bigint;
-  packets: bigint;
-}
-
-const noTotals = (): Totals => ({ flows: 0, bytes: 0n, packets: 0n });
+import { addTotals, type Close, ExpectedCloses, noTotals, type Totals } from './expected-closes.ts';
 
 interface Accepted {
   readonly offset: number;
@@ -42,6 +35,11 @@ export class PartitionAuditor {
   readonly #records: LogRecord[] = [];
   #based = false;
   #config: FoldConfig | null = null;
+  /** A configuration that this release does not know came: nothing is folded from there on. */
+  #isOver = false;
+  readonly #closes = new ExpectedCloses((nar) => this.#accountsOf(nar));
+  /** What the outputs must say, and were not held against it yet. */
+  expected: Close[] = [];
 
   /** What it would be with the records before this offset alone. */
   upTo(offset: number): PartitionAuditor {
@@ -62,15 +60,19 @@ export class PartitionAuditor {
   /** Takes the records of the partition in order; returns the flows that are accepted twice now. */
   take(record: LogRecord): number[] {
     this.#records.push(record);
-    const twice = this.#accept(narBatchCodec.decode(record.value!), record.offset);
+    const twice = this.#isOver ? [] : this.#accept(narBatchCodec.decode(record.value!), record);
     this.#totals[record.offset] = { ...this.total };
     return twice;
   }
 
-  #accept(batch: NarBatch, offset: number): number[] {
-    if (batch.collector === adminCollector && batch.base) this.#based = true;
-    if (batch.fold_config) this.#config = batch.fold_config;
-    if (!this.#based) return [];
+  /** The partition's watermark; null before the first. */
+  get watermarkMs(): number | null {
+    return this.#closes.watermarkMs;
+  }
+
+  #accept(batch: NarBatch, record: LogRecord): number[] {
+    const isAdmin = batch.collector === adminCollector;
+    if (isAdmin ? !this.#based && !batch.base : !this.#based || !this.#config) return [];
     const streams = this.#accepted.get(batch.collector) ?? new Map<string, Accepted[]>();
     this.#accepted.set(batch.collector, streams);
     const stream = streams.get(batch.incarnation) ?? [];
@@ -78,10 +80,23 @@ export class PartitionAuditor {
     if (batch.sequence <= last) this.duplicates++;
     if (batch.sequence > last + 1) this.gaps++;
     if (batch.sequence !== last + 1) return [];
+    if (isAdmin) this.#administer(batch);
+    if (this.#isOver) return [];
     streams.set(batch.incarnation, stream);
     const isTombstone = batch.nars.length === 0 && batch.losses.length > 0;
-    stream.push({ offset, sequence: batch.sequence, through: batch.through, isTombstone });
+    stream.push({ offset: record.offset, sequence: batch.sequence, through: batch.through, isTombstone });
+    if (this.#config) this.expected.push(...this.#closes.take(batch, record, this.#config));
     return this.#count(batch);
+  }
+
+  #administer({ base, fold_config: config }: NarBatch): void {
+    if (config && config.version === (this.#config?.version ?? 0) + 1) {
+      this.#isOver = config.fold_version !== 1;
+      if (this.#isOver) return;
+      this.#config = config;
+      this.#accounts.clear();
+    }
+    this.#based ||= base !== null;
   }
 
   #count(batch: NarBatch): number[] {
@@ -91,14 +106,12 @@ export class PartitionAuditor {
       const times = (this.flows.get(id) ?? 0) + 1;
       this.flows.set(id, times);
       if (times > 1) twice.push(id);
-      const accounts = `${this.#account(nar.src_addr)}>${this.#account(nar.dst_addr)}`;
+      const accounts = this.#accountsOf(nar);
       const usage = this.usage.get(accounts) ?? noTotals();
       this.usage.set(accounts, usage);
-      for (const sum of [usage, this.total]) {
-        sum.flows += 1;
-        sum.bytes += BigInt(nar.bytes);
-        sum.packets += BigInt(nar.packets);
-      }
+      const one = { flows: 1, bytes: BigInt(nar.bytes), packets: BigInt(nar.packets) };
+      addTotals(usage, one);
+      addTotals(this.total, one);
     }
     for (const exporter of batch.exporters) this.lostOnWire += exporter.lost_on_wire_flows;
     for (const loss of batch.losses) {
@@ -132,6 +145,10 @@ export class PartitionAuditor {
   /** What was accepted up to and with the record at this offset. */
   totalAt(offset: number): Totals {
     return this.#totals[offset] ?? noTotals();
+  }
+
+  #accountsOf(nar: Nar): string {
+    return `${this.#account(nar.src_addr)}>${this.#account(nar.dst_addr)}`;
   }
 
   /** The account of the longest prefix that matches; 'unassigned' without one. */

@@ -127,8 +127,11 @@ export class PartitionLog {
   }
 
   /** An unclean election: another broker's copy, which is shorter, is the log now; what it knew of producers is as old. */
-  truncate(endOffset: number): void {
-    this.entries.length = Math.max(0, Math.min(this.entries.length, endOffset));
+  truncate(from: number): void {
+    let endOffset = Math.max(0, Math.min(this.entries.length, from));
+    // A transaction that would lose its marker goes as a whole: until the coordinator writes the marker again nobody reads behind it.
+    while (endOffset > 0 && this.entries[endOffset - 1]?.transaction && !this.entries[endOffset - 1]?.record.marker) endOffset--;
+    this.entries.length = endOffset;
     this.startOffset = Math.min(this.startOffset, this.endOffset);
     for (const [id, { batches, atMs }] of this.#producers) {
       this.#producers.set(id, { batches: batches.filter(({ offset }) => offset < endOffset), atMs });
@@ -165,6 +168,8 @@ export class ModelBroker {
   readonly #groupOffsets = new Map<string, number>();
   readonly #cutOff = new Map<ProcessHandle, number>();
   #nextProducer = 1000;
+  /** How often a transactional producer was opened. */
+  opened = 0;
   #awayUntil = Number.NEGATIVE_INFINITY;
 
   /** With the topics of schemas/topics.ts. */
@@ -298,6 +303,7 @@ export class ModelBroker {
 
   /** InitProducerId: ends what the older epoch had under way, and fences it. */
   openProducer(transactionalId: string): { producer: Producer; epoch: number } {
+    this.opened++;
     let producer = this.#producers.get(transactionalId);
     const current = producer?.current;
     if (current) this.endTransaction(current, current.state === 'decided' ? 'commit' : 'abort');

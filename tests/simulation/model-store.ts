@@ -54,11 +54,16 @@ export class ModelStoreServer {
   onStored: (incarnation: string, batch: StoredBatch) => void = () => undefined;
   /** Called when a process may have to start without the exporters' last positions. */
   onBlindStart: () => void = () => undefined;
+  /** As its collector is configured. */
+  bytesMax = Number.POSITIVE_INFINITY;
   /** It lost something that was on its disk. */
   hasGoneBack = false;
   streams = new Map<string, Stream>();
   positions = new Map<string, string>();
   #awayUntil = Number.NEGATIVE_INFINITY;
+  #fullUntil = Number.NEGATIVE_INFINITY;
+  /** Takes back what is written and not on disk yet; the answer to its writer waits for that. */
+  #undo: (() => void) | null = null;
 
   constructor(clock: ModelClock) {
     this.clock = clock;
@@ -71,6 +76,44 @@ export class ModelStoreServer {
 
   away(ms: number): void {
     this.#awayUntil = this.clock.time + ms;
+  }
+
+  /** At maxmemory: what needs room is refused, what makes room is not. */
+  full(ms: number): void {
+    this.#fullUntil = this.clock.time + ms;
+  }
+
+  get isFull(): boolean {
+    return this.clock.time < this.#fullUntil;
+  }
+
+  /** The server dies and comes back with what was on its disk: a write that was under way is gone, or half written, and then cut off. */
+  crash(downMs: number): void {
+    this.#undo?.();
+    this.#undo = null;
+    this.crashes++;
+    this.away(downMs);
+  }
+
+  /** How often the server died. */
+  crashes = 0;
+  /** Else nobody keeps what a crash would take back. */
+  mayCrash = false;
+
+  /** Carries out a write that is on disk some time later. @returns what says so; false where the server died first */
+  write<T>(effect: () => T): { readonly result: T; readonly onDisk: () => boolean } {
+    const { crashes } = this;
+    const restore = this.#undo || !this.mayCrash ? null : this.#copy();
+    const result = effect();
+    if (restore) this.#undo = restore;
+    return {
+      result,
+      onDisk: () => {
+        if (this.crashes !== crashes) return false;
+        this.#undo = null;
+        return true;
+      },
+    };
   }
 
   get reachable(): boolean {
@@ -87,6 +130,15 @@ export class ModelStoreServer {
 
   /** The store as it is now; restore() brings it back, as a server does that lost its tail or was restored from a backup. */
   save(): () => void {
+    const restore = this.#copy();
+    return () => {
+      restore();
+      this.hasGoneBack = true;
+      this.count('went back');
+    };
+  }
+
+  #copy(): () => void {
     const copy = (streams: Map<string, Stream>) =>
       new Map([...streams].map(([key, stream]) => [key, { ...stream, entries: new Map(stream.entries) }]));
     const streams = copy(this.streams);
@@ -94,9 +146,14 @@ export class ModelStoreServer {
     return () => {
       this.streams = copy(streams);
       this.positions = new Map(positions);
-      this.hasGoneBack = true;
-      this.count('went back');
     };
+  }
+
+  /** Of what it holds, batches and totals. */
+  get bytes(): number {
+    let bytes = 0;
+    for (const { entries } of this.streams.values()) for (const { value, totals } of entries.values()) bytes += totals.length + (value?.length ?? 0);
+    return bytes;
   }
 
   strikes(fault: keyof StoreFaults): boolean {
@@ -188,7 +245,10 @@ class ModelStore implements Store {
   }
 
   flush(flush: Flush): Promise<FlushOutcome> {
-    return this.#change(() => this.#server.flush(flush));
+    return this.#change(() => {
+      if (this.#server.isFull && flush.batches.length > 0) throw new StoreFault('full', 'used memory is above maxmemory');
+      return this.#server.flush(flush);
+    });
   }
 
   settle(settlement: Settlement): Promise<void> {
@@ -234,23 +294,34 @@ class ModelStore implements Store {
   }
 
   #ask<T>(effect: () => T): Promise<T> {
-    const server = this.#server;
     return this.#process.request(this.#latency(), this.#latency(), () => {
-      if (!server.reachable || server.strikes('away')) {
-        if (!this.#knowsPositions) server.onBlindStart();
-        throw new StoreFault('away', 'the store is away');
-      }
+      this.#reach();
       return effect();
     });
   }
 
+  #reach(): void {
+    const server = this.#server;
+    if (server.reachable && !server.strikes('away')) return;
+    if (!this.#knowsPositions) server.onBlindStart();
+    throw new StoreFault('away', 'the store is away');
+  }
+
+  /** The answer comes when it is on disk. */
   #change<T>(effect: () => T): Promise<T> {
     const server = this.#server;
-    return this.#ask(() => {
-      if (server.strikes('unknownLost')) throw new StoreFault('unknown', 'no answer in time');
-      const result = effect();
-      if (server.strikes('unknownDone')) throw new StoreFault('unknown', 'no answer in time');
-      return result;
+    return this.#process.exchange(this.#latency(), (answer, refuse) => {
+      const back = (reply: () => void) => server.clock.after(this.#latency(), reply);
+      const unknown = () => refuse(new StoreFault('unknown', 'no answer in time'));
+      try {
+        this.#reach();
+        if (server.strikes('unknownLost')) return back(unknown);
+        const { result, onDisk } = server.write(effect);
+        if (server.strikes('unknownDone')) return back(unknown);
+        back(() => (onDisk() ? answer(result) : unknown()));
+      } catch (error) {
+        back(() => refuse(error as Error));
+      }
     });
   }
 

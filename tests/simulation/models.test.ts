@@ -133,10 +133,10 @@ describe('transactions', () => {
     const { clock, broker, process } = worldOf();
     const older = broker.connect(process).transactionalWriter('feed-0');
     await settled(clock, older.open());
-    process.pause();
     const hanging = older.commit('nars', 0, [message('lost')]);
     hanging.catch(() => undefined);
-    await clock.run(clock.now() + 200);
+    await clock.runUntil(() => broker.partition('nars', 0).endOffset > 0, clock.now() + 200);
+    process.pause();
     const newer = broker.connect().transactionalWriter('feed-0');
     await settled(clock, newer.open());
     process.resume();
@@ -144,5 +144,55 @@ describe('transactions', () => {
     await settled(clock, newer.commit('nars', 0, [message('kept')]));
     expect(await valuesOf(clock, broker, 'committed')).toEqual(['kept']);
     expect(await valuesOf(clock, broker, 'raw')).toEqual(['lost', 'abort', 'kept', 'commit']);
+  });
+});
+
+describe('what real brokers and clients do', () => {
+  test('K1: a producer that is kept after a lost answer has its next batch taken for a repeat of the last', async () => {
+    const { clock, broker } = worldOf();
+    broker.isClientCareless = true;
+    const writer = broker.connect().writer();
+    broker.faults = { ...broker.faults, unknownAppended: 1 };
+    await expect(settled(clock, writer.append('nars', 0, [message('first')]))).rejects.toBeInstanceOf(LogFault);
+    broker.faults = { ...broker.faults, unknownAppended: 0 };
+    expect(await settled(clock, writer.append('nars', 0, [message('second')]))).toBe(0);
+    expect(await valuesOf(clock, broker, 'committed')).toEqual(['first']);
+  });
+
+  test('a producer that is thrown away after it is not', async () => {
+    const { clock, broker } = worldOf();
+    const writer = broker.connect().writer();
+    broker.faults = { ...broker.faults, unknownAppended: 1 };
+    await expect(settled(clock, writer.append('nars', 0, [message('first')]))).rejects.toBeInstanceOf(LogFault);
+    broker.faults = { ...broker.faults, unknownAppended: 0 };
+    expect(await settled(clock, writer.append('nars', 0, [message('second')]))).toBe(1);
+  });
+
+  test('only the last five batches of a producer are known, and none after a while', () => {
+    const { clock, broker } = worldOf();
+    const log = broker.partition('nars', 0);
+    const request = (sequence: number) => ({ producerId: '7', epoch: 0, sequence, messages: [message(`${sequence}`)] });
+    for (let sequence = 0; sequence < 6; sequence++) broker.produce(log, request(sequence));
+    expect(broker.produce(log, request(1))).toBe(1);
+    expect(() => broker.produce(log, request(0))).toThrow('out of order');
+    clock.after(60_000, () => undefined);
+    return clock.run(clock.now() + 60_000).then(() => expect(broker.produce(log, request(0))).toBe(6));
+  });
+
+  test('KAFKA-17754: a late commit of one transaction ends the next one of the same epoch, and none of a newer epoch', async () => {
+    const { clock, broker } = worldOf();
+    const log = broker.partition('nars', 0);
+    const { producer } = broker.openProducer('feed-0');
+    const send = (text: string, sequence: number) => {
+      broker.beginTransaction(producer, log);
+      broker.produceInTransaction(producer, { producerId: producer.id, epoch: 1, sequence, messages: [message(text)] });
+    };
+    send('first', 0);
+    broker.commitTransaction(producer);
+    await clock.run(clock.now() + 200);
+    send('half of the second', 1);
+    broker.commitTransaction(producer);
+    await clock.run(clock.now() + 200);
+    expect(await valuesOf(clock, broker, 'committed')).toEqual(['first', 'half of the second']);
   });
 });

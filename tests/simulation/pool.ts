@@ -1,5 +1,6 @@
 /** Histories in worker threads, one at a time in each: a history is one thread's work, and a machine has several. */
 import { Worker } from 'node:worker_threads';
+import type { Edit } from './mutations.ts';
 import type { Scenario } from './scenario.ts';
 import type { Outcome } from './world.ts';
 
@@ -7,8 +8,6 @@ export interface Task {
   readonly seed: number;
   readonly faultyMs?: number;
   readonly scenario?: Scenario;
-  /** A guard that is switched off. */
-  readonly mutation?: string;
   readonly keepTrace?: boolean;
 }
 
@@ -23,16 +22,26 @@ export class Pool {
   readonly #idle: Worker[];
   readonly #busy = new Map<Worker, Waiting>();
   readonly #waiting: Waiting[] = [];
+  readonly #edits: readonly Edit[];
+  /** A thread has died. */
+  #failure: Error | null = null;
 
-  constructor(size: number) {
+  /** edits: of the source that the threads run. */
+  constructor(size: number, edits: readonly Edit[] = []) {
+    this.#edits = edits;
     this.#workers = Array.from({ length: size }, () => this.#start());
     this.#idle = [...this.#workers];
   }
 
   #start(): Worker {
-    const worker = new Worker(new URL('worker.ts', import.meta.url));
+    const worker = new Worker(new URL('worker.ts', import.meta.url), { workerData: { edits: this.#edits } });
     worker.on('message', (outcome: Outcome) => this.#done(worker, ({ resolve }) => resolve(outcome)));
-    worker.on('error', (error) => this.#done(worker, ({ task, reject }) => reject(new Error(`seed ${task.seed}: ${(error as Error).stack}`))));
+    worker.on('error', (error) => {
+      // One that cannot even start leaves those that wait no better off.
+      this.#failure = error as Error;
+      for (const { reject } of this.#waiting.splice(0)) reject(error as Error);
+      this.#done(worker, ({ task, reject }) => reject(new Error(`seed ${task.seed}: ${(error as Error).stack}`)));
+    });
     return worker;
   }
 
@@ -41,6 +50,7 @@ export class Pool {
   }
 
   run(task: Task): Promise<Outcome> {
+    if (this.#failure) return Promise.reject(this.#failure);
     return new Promise((resolve, reject) => {
       this.#waiting.push({ task, resolve, reject });
       this.#next();

@@ -2,6 +2,7 @@
 import { sha256 } from '../../adapters/digest.ts';
 import type { LogRecord } from '../../adapters/ports.ts';
 import { Fold } from '../../core/aggregate/fold.ts';
+import { UnknownFoldVersion } from '../../core/aggregate/settings.ts';
 import { outputCodec } from '../../schemas/codec.ts';
 import type { Reference } from './checkers.ts';
 
@@ -11,6 +12,7 @@ export class ReferenceFold implements Reference {
   #nAfter: number[] = [];
   #records: { readonly record: LogRecord; readonly isBase: boolean }[] = [];
   #fold: Fold;
+  #isOver = false;
 
   constructor(partition: number) {
     this.#fold = new Fold(partition, sha256);
@@ -32,9 +34,24 @@ export class ReferenceFold implements Reference {
 
   #take(record: LogRecord, isBase: boolean): void {
     this.#records.push({ record, isBase });
+    if (this.#isOver) return;
     if (isBase) this.#fold = Fold.onBase(record, this.#fold.serialise(), sha256);
-    else for (const block of this.#fold.step(record).blocks) for (const output of block.outputs) this.outputs.push(outputCodec.encode(output));
+    else this.#step(record);
     this.#nAfter.push(this.#fold.n);
+  }
+
+  #step(record: LogRecord): void {
+    try {
+      for (const block of this.#fold.step(record).blocks) for (const output of block.outputs) this.outputs.push(outputCodec.encode(output));
+    } catch (error) {
+      // A replica that does not know a version folds no further, so nothing is due any more.
+      if (!(error instanceof UnknownFoldVersion)) throw error;
+      this.#isOver = true;
+    }
+  }
+
+  get watermarkMs(): number | null {
+    return this.#fold.watermarkMs;
   }
 
   nAt(offset: number): number {

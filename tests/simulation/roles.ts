@@ -6,7 +6,7 @@ import { Accounting } from '../../services/accounting/accounting.ts';
 
 import { Aggregator } from '../../services/aggregator/aggregator.ts';
 import { Collector } from '../../services/collector/collector.ts';
-import { collectorConfig } from '../../services/collector/config.ts';
+import { type CollectorConfig, collectorConfig } from '../../services/collector/config.ts';
 import { Feed } from '../../services/feed/feed.ts';
 import { Judge } from '../../services/judge/judge.ts';
 import { Watchdog } from '../../services/watchdog/watchdog.ts';
@@ -28,19 +28,24 @@ function partsOf(world: World, process: ProcessHandle) {
   return { log: world.broker.connect(process), clock: process.clock, logger: loggerOf(world, process), digest: sha256 };
 }
 
+/** A copy that is full after an outage of half a minute, or of a few seconds. */
+const tightCopy = { store_max: 80_000, store_reserve: 15_000, memory_max: 60_000 };
+const tighterCopy = { store_max: 20_000, store_reserve: 8_000, memory_max: 15_000 };
+
 export function collectorRole(world: World, index: number): Role {
   const name = collectorName(index);
   const { chance } = world;
-  const tight = chance.happens(0.25) ? { store_max: 80_000, store_reserve: 15_000, memory_max: 60_000 } : {};
+  const tight = chance.pick<Partial<CollectorConfig>>([{}, {}, tightCopy, tighterCopy]);
   const transfer_gate = chance.happens(0.3) ? ('aggregator' as const) : ('broker' as const);
   const pace = { flush_interval: chance.pick([100, 250]), health_interval: 1_000 };
   const config = { ...collectorConfig.parse({}), name, batch_nars_max: chance.pick([7, 1_000]), transfer_gate, ...pace, ...tight };
+  world.store(index).bytesMax = tight.store_max ?? Number.POSITIVE_INFINITY;
   const skewMs = chance.happens(0.3) ? chance.integer(-8_000, 8_000) : 0;
   return {
     kind: 'collector',
     name,
     start: (process, signal) => {
-      process.skewMs = skewMs;
+      process.skewMs += skewMs;
       const store = world.stores[index]!.connect(process);
       const collector = new Collector({ ...partsOf(world, process), config, partitions: world.histories.length, store });
       world.ingest[index] = ({ bytes, exporter }) =>

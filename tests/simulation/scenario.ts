@@ -2,7 +2,7 @@
  * What one history is made of, as data: drawn from its seed, written down where it failed, shrunk, and replayed. Two runs of one scenario are one
  * history, event by event.
  */
-import { collectorNames, drawStrikes } from './faults.ts';
+import { collectorNames, drawStrikes, isGrave } from './faults.ts';
 import { Chance } from './model-clock.ts';
 
 export type Params = Readonly<Record<string, number | string | boolean>>;
@@ -50,7 +50,8 @@ const replacementShare = 0.15;
 /** Most histories are short and dense, so that many can be told; some are long, for what takes its time. */
 const longShare = 0.02;
 
-export function drawScenario(seed: number, faultyMs?: number): Scenario {
+/** only: of the faults, these alone. */
+export function drawScenario(seed: number, faultyMs?: number, only?: readonly string[]): Scenario {
   const chance = new Chance(seed).fork();
   const isLong = chance.happens(longShare);
   const collectors = chance.integer(1, 2);
@@ -64,9 +65,9 @@ export function drawScenario(seed: number, faultyMs?: number): Scenario {
   };
   const drawnMs = isLong ? chance.integer(45_000, 120_000) : chance.integer(8_000, 20_000);
   const span = { faultyMs: faultyMs ?? drawnMs, quietMs: isLong ? 45_000 : chance.integer(2_000, 6_000) };
-  const strikes = drawStrikes(parts, span.faultyMs, isLong, chance);
+  const strikes = drawStrikes(parts, span.faultyMs, isLong, chance, only);
   // What a flipped replica has folded is no state that a log could begin with.
-  const isReplaced = chance.happens(replacementShare) && !strikes.some(({ fault }) => fault === 'flip');
+  const isReplaced = !only && chance.happens(replacementShare) && !strikes.some(({ fault }) => fault === 'flip' || isGrave(fault));
   const replacement = { awayMs: chance.happens(0.4) ? chance.integer(2_000, 20_000) : 0, isRough: chance.happens(0.5) };
   return { seed, parts, ...span, strikes, ...(isReplaced ? { replacement } : {}) };
 }

@@ -6,7 +6,7 @@ import type { World } from './world.ts';
 
 export function settled(world: World): string[] {
   // What is cheap to ask, and settles last, comes first.
-  for (const ask of [storesAreEmpty, everyWindowIsClosed, nobodyLags, nobodyIsInQuarantine, everyFlowIsKnown, ledgerAgrees]) {
+  for (const ask of [storesAreEmpty, everyWindowIsClosed, nobodyLags, nobodyIsInQuarantine, everyFlowHasCome, ledgerAgrees]) {
     const missing = ask(world);
     if (missing.length > 0) return missing;
   }
@@ -14,11 +14,11 @@ export function settled(world: World): string[] {
 }
 
 /**
- * Sent = accepted + reported lost, to the flow, as long as the exporters' positions are kept. A bound only, with flows that are reported lost
+ * I12. Sent = accepted + reported lost, to the flow, as long as the exporters' positions are kept. A bound only, with flows that are reported lost
  * and accepted all the same: where a store went back, or two processes of one collector listened. Nothing is promised where a doubt stands,
  * or a collector had to start without the positions.
  */
-function everyFlowIsKnown(world: World): string[] {
+export function everyFlowIsKnown(world: World): string | null {
   let known = 0;
   let accepted = 0;
   for (const { auditor } of world.histories) {
@@ -26,11 +26,39 @@ function everyFlowIsKnown(world: World): string[] {
     accepted += auditor.total.flows;
   }
   const sent = world.exporters.reduce((sum, exporter) => sum + heardOf(world, exporter), 0);
+  if (world.histories.some(({ promised }) => promised !== 'all')) return null;
   const doubts = world.histories.reduce((sum, { balance }) => sum + balance.doubts, 0);
-  if (accepted > sent) return [`${accepted} flows are accepted, ${sent} were sent`];
-  if (doubts > 0 || world.knowledge === 'none') return [];
+  if (accepted > sent) return `${accepted} flows are accepted, ${sent} were sent`;
+  if (doubts > 0 || world.knowledge === 'none') return null;
   const wrong = world.knowledge === 'exact' ? known !== sent : known < sent;
-  return wrong ? [`${sent} flows were sent, ${accepted} are accepted and ${known - accepted} reported lost`] : [];
+  return wrong ? `${sent} flows were sent, ${accepted} are accepted and ${known - accepted} reported lost` : null;
+}
+
+/** Reports of loss may be on their way, like everything else. */
+function everyFlowHasCome(world: World): string[] {
+  const unknown = everyFlowIsKnown(world);
+  return unknown ? [unknown] : [];
+}
+
+/** Whatever happened to the log: nothing is billed that was not sent, or twice. */
+export function noMoreThanSent(world: World): string | null {
+  const sent = world.exporters.flatMap((exporter) => exporter.sent);
+  const bytes = sent.reduce((sum, flow) => sum + BigInt(flow.bytes), 0n);
+  const billed = { flows: 0, bytes: 0n };
+  for (const { balance } of world.histories) {
+    billed.flows += balance.total.flows;
+    billed.bytes += balance.total.bytes;
+  }
+  if (billed.flows <= sent.length && billed.bytes <= bytes) return null;
+  return `${billed.flows} flows and ${billed.bytes} bytes are emitted, ${sent.length} and ${bytes} were sent`;
+}
+
+/** Of one partition, since nothing goes wrong any more: a start, some restarts, a few take-overs. */
+const openingsMax = 24;
+
+/** F8. Feeds do not fence one another for ever. */
+export function feedsAgree(opened: number, partitions: number): string | null {
+  return opened > openingsMax * partitions ? `feeds have opened ${opened} producers for ${partitions} partitions since nothing goes wrong` : null;
 }
 
 /** Flows from the first one accepted on: what an exporter sent before it was ever heard is nobody's to know. */

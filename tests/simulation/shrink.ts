@@ -84,11 +84,13 @@ class Shrinking {
   }
 }
 
+const durations = new Set(['ms', 'downMs', 'lostMs']);
+
 function halved(params: Params, name: string): Params | null {
   const value = params[name];
-  if (typeof value !== 'number' || value === 0 || name === 'collector' || name === 'partition') return null;
-  if (Number.isInteger(value)) return value > 100 ? { ...params, [name]: Math.floor(value / 2) } : null;
-  return { ...params, [name]: 0 };
+  if (typeof value !== 'number' || value === 0) return null;
+  if (value < 1 && !Number.isInteger(value)) return { ...params, [name]: 0 };
+  return durations.has(name) && value > 100 ? { ...params, [name]: Math.floor(value / 2) } : null;
 }
 
 export async function shrink(scenario: Scenario, fails: Fails, runsMax = 600): Promise<Shrunk> {

@@ -32,6 +32,8 @@ if (!Number.isSafeInteger(first) || !Number.isSafeInteger(runs) || runs < 1)
 const replayed = values.scenario ? (JSON.parse(readFileSync(values.scenario, 'utf8')) as Scenario) : null;
 const seconds = values.seconds ? { faultyMs: 1000 * Number(values.seconds) } : {};
 const scenarioOf = (seed: number): Scenario => replayed ?? drawScenario(seed, seconds.faultyMs);
+/** One cause mostly shows in many seeds. */
+const shrunkMax = 3;
 const pool = new Pool(Math.min(runs, Math.max(1, Number(values.workers))));
 const progress = new Progress(runs);
 const figures = figuresOf();
@@ -67,6 +69,7 @@ async function tellFailure({ seed, violations }: Outcome): Promise<void> {
   const scenario = scenarioOf(seed);
   const { trace } = await pool.run({ seed, scenario, keepTrace: true });
   process.stdout.write(`seed ${seed}: ${violations[0]} (trace: ${write(`seed-${seed}.txt`, trace.join('\n'))})\n`);
+  if (figures.failed > shrunkMax) return;
   const invariant = invariantOf(violations[0]);
   const shrunk = await shrink(scenario, async (one) => invariantOf((await pool.run({ seed, scenario: one })).violations[0]) === invariant);
   const again = await pool.run({ seed, scenario: shrunk.scenario, keepTrace: true });

@@ -1,34 +1,50 @@
 /** One simulated history: the real service loops over model adapters, exporters that know their totals, and checkers that look at everything. */
 import { createHash } from 'node:crypto';
+import type { Ledger } from '../../adapters/ledger.ts';
 import { openLedger } from '../../adapters/ledger-sqlite.ts';
 import type { LogRecord } from '../../adapters/ports.ts';
-import { narBatchCodec, verdictCodec } from '../../schemas/codec.ts';
+import { electionCodec, narBatchCodec, verdictCodec } from '../../schemas/codec.ts';
 import { adminCollector, outputTopic, type Replica, replicas, topics } from '../../schemas/topics.ts';
 import type { FoldConfig } from '../../schemas/types.ts';
 import type { Aggregator } from '../../services/aggregator/aggregator.ts';
 import { flip } from '../flip.ts';
+import { PartitionAuditor } from './auditor.ts';
 import {
   acceptedOnce,
   acknowledgesTruly,
+  addsUp,
   aggregatesAreACopy,
+  BalanceSums,
+  booksInOrder,
   decodeAck,
+  electsInOrder,
+  foldsTruly,
+  isOfNoWrongReplica,
   newHistory,
+  OutputView,
   outputsAgree,
+  outputsAreContiguous,
   type PartitionHistory,
+  repeatsNothing,
+  snapshotsFollowOutputs,
+  staysBounded,
   trimsOnlyAcknowledged,
+  watermarkRises,
 } from './checkers.ts';
 import { cutsOnlyAgreed, outputsAreCutBehind, snapshotCoversTheCut } from './cut-checkers.ts';
-import { collectorName, endFaults, strike } from './faults.ts';
+import { collectorName, endFaults, neverRepeats, strike } from './faults.ts';
+import { Folded } from './folded.ts';
 import { type Chance, ModelClock, type ProcessHandle } from './model-clock.ts';
 import { type Datagram, ModelExporter, simulatedAccounts } from './model-exporter.ts';
 import { ModelBroker } from './model-log.ts';
 import { ModelStoreServer } from './model-store.ts';
 import { Supervised } from './processes.ts';
+import { alarms } from './promises.ts';
 import { ReferenceFold } from './reference.ts';
 import { replaceNars } from './replacement.ts';
 import { accountingRole, aggregatorRole, collectorRole, feedRole, judgeRole, watchdogRole } from './roles.ts';
 import { drawScenario, isPossible, type Scenario } from './scenario.ts';
-import { settled } from './settled.ts';
+import { everyFlowIsKnown, feedsAgree, noMoreThanSent, settled } from './settled.ts';
 import { judgesTruly } from './wrongness.ts';
 
 export interface WorldOptions {
@@ -53,11 +69,15 @@ export interface Outcome {
   readonly flows: number;
   /** How often what went wrong. */
   readonly counts: Readonly<Record<string, number>>;
+  /** How often each invariant was looked at. */
+  readonly checked: Readonly<Record<string, number>>;
   /** What the parts had to cope with, so that a history in which nothing happened shows. */
   readonly seen: Readonly<Record<string, number>>;
 }
 
 const settleWithinMs = 3 * 60_000;
+/** Where a partition may stop, it has by then. */
+const stopWithinMs = 45_000;
 /** How often it is looked whether everything has settled. */
 const settleStepMs = 1_000;
 
@@ -69,15 +89,21 @@ export class World {
   readonly exporters: ModelExporter[] = [];
   readonly histories: PartitionHistory[];
   readonly supervised: Supervised[] = [];
-  readonly ledger = openLedger(':memory:');
+  /** As accounting gets it: what is written is looked at. */
+  readonly ledger = this.#watched(openLedger(':memory:'));
   readonly violations: string[] = [];
   readonly trace: string[] = [];
   readonly counts: Record<string, number> = {};
-  readonly foldConfig: FoldConfig;
+  /** How often each invariant was looked at. */
+  readonly checked: Record<string, number> = {};
+  foldConfig: FoldConfig;
+  #administered = 0;
   /** Records of nars that are younger are not cut: the least that any judge is told. */
   /** By partition: what both held before the snapshots of one were lost; a cut that was under way may still rest on it. */
   readonly agreedOnce: number[] = [];
   historyMs = Number.POSITIVE_INFINITY;
+  /** By so much clocks may be wrong about the age of a record. */
+  jumpedMs = 0;
   wire = { lost: 0, repeated: 0, delayed: 0 };
   /** How well it must be known what was lost: see settled.ts. */
   knowledge: 'exact' | 'bound' | 'none' = 'exact';
@@ -90,6 +116,8 @@ export class World {
   readonly aggregators: Partial<Record<Replica, { readonly aggregator: Aggregator; readonly process: ProcessHandle }>> = {};
   /** Memory is changed in this history: the feeds wait until both replicas have an output, however long that takes. */
   readonly hasFlips: boolean;
+  /** Nothing happens after which a batch may be sent again. */
+  readonly #repeatsNothing: boolean;
   readonly #options: WorldOptions;
   readonly #scenario: Scenario;
   readonly #digest = createHash('sha256');
@@ -99,6 +127,7 @@ export class World {
     this.#options = options;
     this.#scenario = options.scenario ?? drawScenario(options.seed, options.faultyMs);
     this.hasFlips = this.#scenario.strikes.some(({ fault }) => fault === 'flip');
+    this.#repeatsNothing = this.#scenario.strikes.every((one) => neverRepeats(one));
     this.clock = new ModelClock(this.#scenario.seed);
     this.chance = this.clock.chance.fork();
     const { partitions, collectors, watchdogs, feeds, judges } = this.#scenario.parts;
@@ -123,13 +152,14 @@ export class World {
   async run(): Promise<Outcome> {
     const start = this.clock.now();
     const { strikes, parts, faultyMs, quietMs, replacement } = this.#scenario;
-    this.#writeBase();
+    this.#administer({ snapshot: null });
     for (const supervised of this.supervised) this.clock.after(this.chance.integer(0, 500), () => supervised.start());
     for (const [index, exporter] of this.exporters.entries()) this.#export(exporter, index % this.stores.length);
     for (const one of strikes) if (isPossible(one, parts)) this.clock.after(one.atMs, () => strike(this, one));
     const failed = () => this.violations.length > 0;
     await this.clock.runUntil(failed, start + faultyMs);
     endFaults(this, this.chance);
+    const { opened } = this.broker;
     await this.clock.runUntil(failed, this.clock.now() + quietMs);
     if (replacement && !failed()) {
       const wrong = await replaceNars(this, replacement);
@@ -137,20 +167,33 @@ export class World {
     }
     this.#isEnding = true;
     await this.#settle();
+    this.#lookBack(this.broker.opened - opened);
     for (const supervised of this.supervised) supervised.end();
     this.ledger.close();
     return this.#outcome(start);
   }
 
   async #settle(): Promise<void> {
-    const limit = this.clock.now() + settleWithinMs;
+    const limit = this.clock.now() + (this.histories.every(({ promised }) => promised === 'all') ? settleWithinMs : stopWithinMs);
     while (this.violations.length === 0) {
       await this.clock.runUntil(() => this.violations.length > 0, this.clock.now() + settleStepMs);
       const missing = this.#unheard.size > 0 ? ['an exporter is not heard any more'] : settled(this);
       if (missing.length === 0) return;
       if (this.clock.now() < limit) continue;
+      if (this.histories.some(({ promised }) => promised !== 'all') && alarms(this).length > 0) {
+        this.count('stopped, and said so');
+        return;
+      }
       for (const text of missing) this.violate('I14', text);
     }
+  }
+
+  /** What holds when all has settled, or has stopped and said so. */
+  #lookBack(opened: number): void {
+    if (this.violations.length > 0) return;
+    this.#check('I14', feedsAgree(opened, this.histories.length));
+    this.#check('I1', noMoreThanSent(this));
+    this.#check('I12', everyFlowIsKnown(this));
   }
 
   #outcome(start: number): Outcome {
@@ -166,6 +209,7 @@ export class World {
       events: this.clock.events,
       flows: this.exporters.reduce((sum, exporter) => sum + exporter.sent.length, 0),
       counts: this.counts,
+      checked: this.checked,
       seen: this.#seen(),
     };
   }
@@ -188,6 +232,15 @@ export class World {
       elections: this.broker.partition(topics.elections.name, 0).endOffset,
       'histories known to the flow': this.knowledge === 'exact' && sum(({ balance }) => balance.doubts) === 0 ? 1 : 0,
     };
+  }
+
+  #watched(ledger: Ledger): Ledger {
+    const write = ledger.write.bind(ledger);
+    ledger.write = (entries) => {
+      write(entries);
+      for (const entry of entries) this.#check('I11', booksInOrder(this.histories[entry.booking.partition]!, entry));
+    };
+    return ledger;
   }
 
   note(text: string): void {
@@ -216,12 +269,53 @@ export class World {
     const { aggregator, process } = this.aggregators[replica] ?? {};
     const fold = aggregator?.partitions[partition]?.running?.fold;
     if (!aggregator || !process || !fold) return;
+    // What goes wrong again during a repair is found by the next comparison only: then the repair was none, although it said so.
+    if (this.histories[partition]?.wrongness.verdicts.get(replica)?.state === 'quarantined') return;
     const isAtWork = () => process.state !== 'killed' && aggregator.partitions[partition]?.running?.fold === fold;
     flip(fold, () => {
       this.note(`${process.name} is flipped in partition ${partition}`);
       this.count('flipped');
       this.histories[partition]?.wrongness.flip({ replica, isAtWork }, () => this.clock.now());
     });
+  }
+
+  /** The partition may stop for good, if it says so. */
+  mayStop(partition: number): void {
+    const history = this.histories[partition]!;
+    if (history.promised === 'all') history.promised = 'may stop';
+  }
+
+  /** Records that were in the log are there no more, and others take their offsets. */
+  logReplaced(partition: number): void {
+    const history = this.histories[partition]!;
+    history.promised = 'one history';
+    history.auditor = new PartitionAuditor();
+    history.reference = new ReferenceFold(partition);
+    history.folded = new Folded();
+    history.heldN = 0;
+    history.watermarkMs = Number.NEGATIVE_INFINITY;
+    for (const { record } of this.broker.partition(topics.nars.name, partition).entries) acceptedOnce(history, record);
+  }
+
+  outputsLost(replica: Replica, partition: number): void {
+    const history = this.histories[partition]!;
+    const { writtenN } = history.views[replica];
+    history.views[replica] = new OutputView();
+    history.views[replica].writtenN = writtenN;
+    for (const { record } of this.broker.partition(outputTopic(replica).name, partition).entries) outputsAgree(history, replica, record);
+  }
+
+  aggregatesLost(partition: number): void {
+    const history = this.histories[partition]!;
+    history.emitted.length = 0;
+    history.balance = new BalanceSums();
+    this.#committed[partition] = 0;
+  }
+
+  /** As the administration command does it, in every partition. */
+  changeConfig(changes: Partial<FoldConfig>): void {
+    this.foldConfig = { ...this.foldConfig, ...changes, version: this.foldConfig.version + 1 };
+    this.#administer(null);
   }
 
   onlyBound(): void {
@@ -250,9 +344,11 @@ export class World {
         const value = store.stream(incarnation, partition)?.entries.get(sequence)?.value ?? null;
         if (what === 'trimmed') this.#check('I2', trimsOnlyAcknowledged(this.histories[partition]!, incarnation, sequence, value));
       };
+      store.onStored = () => this.#check('I13', staysBounded(store));
       store.onBlindStart = () => {
         this.knowledge = 'none';
       };
+      store.mayCrash = this.#scenario.strikes.some(({ fault, params }) => fault === 'storeCrash' && params['collector'] === index);
       this.stores.push(store);
       this.ingest.push(null);
       this.#add(collectorRole(this, index));
@@ -261,22 +357,23 @@ export class World {
       this.exporters.push(new ModelExporter(index, this.chance.fork(), this.clock.now()));
   }
 
-  /** As the administration command does it. */
-  #writeBase(): void {
+  /** Writes the configuration, as the administration command does it. */
+  #administer(base: { snapshot: null } | null): void {
+    this.#administered++;
     for (const partition of this.histories.keys()) {
       const value = narBatchCodec.encode({
         collector: adminCollector,
         incarnation: 'admin',
         partition,
-        sequence: 1,
-        through: 1,
+        sequence: this.#administered,
+        through: this.#administered,
         watermark_ms: 0,
         volatile: false,
         goodbye: false,
         exporters: [],
         losses: [],
         fold_config: this.foldConfig,
-        base: { snapshot: null },
+        base,
         nars: [],
       });
       this.broker.append(this.broker.partition(topics.nars.name, partition), [{ key: Buffer.from(adminCollector), value }], null);
@@ -309,27 +406,39 @@ export class World {
       this.trace.push(`${this.#timeOfDay()} ${topic}/${partition} ${record.offset} ${record.marker ?? describe(topic, record)}`);
     }
     if (topic === topics.nars.name) {
-      this.#check('I1', acceptedOnce(this.histories[partition]!, record));
+      const history = this.histories[partition]!;
+      this.#check('I1', acceptedOnce(history, record));
+      if (this.#repeatsNothing) this.#check('I1', repeatsNothing(history));
+      this.#check('I8', watermarkRises(history, record));
+      this.#check('I9', foldsTruly(history));
     } else if (topic === topics.acks.name) {
       const ack = decodeAck(record);
       this.#check('I3', acknowledgesTruly(this.histories[ack.partition]!, ack));
+    } else if (topic === topics.elections.name) {
+      const election = electionCodec.decode(record.value!);
+      this.#check('I10', electsInOrder(this.histories[election.partition]!, election));
+    } else if (topic.startsWith('snapshots.') && record.value) {
+      this.#check('I3', snapshotsFollowOutputs(this.histories[partition]!, topic.slice('snapshots.'.length) as Replica, record));
     } else if (topic.startsWith('aggregates.')) {
+      this.#check('I4', outputsAreContiguous(record));
       this.#check('I5', outputsAgree(this.histories[partition]!, topic.slice('aggregates.'.length) as Replica, record));
     } else if (topic === topics.verdicts.name) {
       const { partition: judged, replica, state } = verdictCodec.decode(record.value!);
       this.note(`verdict: ${replica} is ${state} in partition ${judged}`);
-      this.#check('I15', judgesTruly(this.broker, this.histories[judged]!, record.value!));
-    } else if (topic.startsWith('snapshots.') && record.value === null) {
+      if (this.histories[judged]?.promised !== 'one history') this.#check('I15', judgesTruly(this.broker, this.histories[judged]!, record.value!));
+    } else if (topic.startsWith('snapshots.') && record.value === null && this.histories[partition]?.promised === 'all') {
       this.#check('I16', snapshotCoversTheCut(this.broker, partition));
     }
   }
 
   #onCut(topic: string, partition: number, from: number): void {
+    if (this.histories[partition]?.promised !== 'all') return;
     const { startOffset } = this.broker.partition(topic, partition);
     this.note(`the head of ${topic}/${partition} is cut from ${from} to ${startOffset}`);
     this.count(topic === topics.nars.name ? 'head of nars cut' : 'head of outputs cut');
     const replica = replicas.find((one) => outputTopic(one).name === topic);
-    if (topic === topics.nars.name) this.#check('I16', cutsOnlyAgreed(this.broker, partition, this.historyMs, this.agreedOnce[partition] ?? 0));
+    if (topic === topics.nars.name)
+      this.#check('I16', cutsOnlyAgreed(this.broker, partition, this.historyMs - this.jumpedMs, this.agreedOnce[partition] ?? 0));
     // What a repair cuts is looked at when it says that it is over.
     else if (replica && this.histories[partition]!.wrongness.verdicts.get(replica)?.state === 'quarantined') return;
     else if (replica) this.#check('I18', outputsAreCutBehind(this.broker, this.histories[partition]!, replica, partition));
@@ -344,11 +453,14 @@ export class World {
       for (const record of log.committed(this.#committed[partition])) {
         this.#committed[partition] = record.offset + 1;
         this.#check('I6', aggregatesAreACopy(history, record));
+        this.#check('I7', addsUp(history, record));
+        this.#check('I17', isOfNoWrongReplica(history, record));
       }
     }
   }
 
   #check(invariant: string, wrong: string | null): void {
+    this.checked[invariant] = (this.checked[invariant] ?? 0) + 1;
     if (wrong !== null) this.violate(invariant, wrong);
   }
 }

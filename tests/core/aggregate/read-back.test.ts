@@ -88,6 +88,40 @@ describe('what stands in the topic and was not folded yet', () => {
   });
 });
 
+describe('another history in the own topic', () => {
+  /** The blocks from n on as a fold would write them that differs at n. */
+  const wrongFrom = (n: number) => [otherOf(n), bytesOf({ ...block(n + 1), previous_chain: Buffer.alloc(16, 9) })] as const;
+
+  test('is found out where it contradicts the tail, or does not continue it', () => {
+    for (const value of wrongFrom(3)) {
+      const readBack = new ReadBack(0, positionAt(3), positionAt(3));
+      expect(() => readBack.take(value, 0)).toThrow(NotDeterministic);
+    }
+  });
+
+  test('is found out also beyond something that is missing, once the fold comes there', () => {
+    const known = folded(5);
+    sendAll(known, 5);
+    known.take(bytesOf(block(1)), 0);
+    expect(() => known.take(otherOf(4), 0)).toThrow(NotDeterministic);
+    const ahead = new ReadBack(0, positionAt(1), positionAt(1));
+    ahead.take(otherOf(4), 0);
+    expect(ahead.n).toBe(1);
+    for (const n of [2, 3]) ahead.add(block(n));
+    expect(() => ahead.add(block(4))).toThrow(NotDeterministic);
+  });
+
+  test('is dropped once this replica was repaired: a process that does not know of it has written it', () => {
+    const readBack = new ReadBack(0, positionAt(3), positionAt(3));
+    readBack.isRepaired = true;
+    for (const value of [...wrongFrom(3), otherOf(2), otherOf(5)]) readBack.take(value, 0);
+    expect([readBack.n, readBack.foreign]).toEqual([3, 2]);
+    for (const n of [4, 5, 6]) readBack.add(block(n));
+    for (const n of [4, 5]) readBack.take(bytesOf(block(n)), 0);
+    expect(readBack.n).toBe(5);
+  });
+});
+
 describe('what only the other has (F7)', () => {
   test('is copied in order, byte for byte, up to the n of the snapshot', () => {
     const readBack = new ReadBack(0, noPosition, positionAt(4));
@@ -104,5 +138,13 @@ describe('what only the other has (F7)', () => {
     expect(() => here.copy(bytesOf(block(2)))).toThrow(NotDeterministic);
     const there = new ReadBack(0, positionAt(3), positionAt(4));
     expect(() => there.copy(otherOf(4))).toThrow(NotDeterministic);
+  });
+
+  test('passes over what a repaired one wrote before', () => {
+    const readBack = new ReadBack(0, positionAt(1), positionAt(4));
+    expect(readBack.copy(bytesOf({ ...block(2), previous_chain: Buffer.alloc(16, 9) }), true)).toBe(false);
+    expect([2, 3].map((n) => readBack.copy(bytesOf(block(n)), true))).toEqual([true, true]);
+    expect(readBack.copy(otherOf(4), true)).toBe(false);
+    expect(readBack.copy(bytesOf(block(4)), true)).toBe(true);
   });
 });

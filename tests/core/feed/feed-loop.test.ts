@@ -329,4 +329,39 @@ describe('watchdog and feed', () => {
     const elections = [...world.broker.partition(topics.elections.name, 0).committed()].map(({ value }) => electionCodec.decode(value!));
     expect(elections.map(({ reason }) => reason)).toEqual(['initial']);
   });
+
+  test.each([-5, 5])('a watchdog whose clock is set by %d hours accuses nobody of it, and still notices a death', async (hours) => {
+    const world = new World(10);
+    const { process } = world.watchdog();
+    const elections = () => [...world.broker.partition(topics.elections.name, 0).committed()].map(({ value }) => electionCodec.decode(value!));
+    const talk = async (rounds: number, ...replicas: readonly Replica[]) => {
+      for (let i = 0; i < rounds; i++) {
+        for (const replica of replicas) world.says(replica, 5, history);
+        await world.run(200);
+      }
+    };
+    await talk(20, 'a', 'b');
+    process.skewMs = hours * 3_600_000;
+    await talk(20, 'a', 'b');
+    expect(elections().map(({ reason }) => reason)).toEqual(['initial']);
+    await talk(10, elections()[0]?.leader === 'a' ? 'b' : 'a');
+    expect(elections().map(({ reason }) => reason)).toEqual(['initial', 'silent']);
+  });
+
+  test('a watchdog that gets its answers late, again and again, still notices a death', async () => {
+    const world = new World(11);
+    const { process } = world.watchdog();
+    for (let i = 0; i < 60; i++) {
+      if (i % 4 === 0) process.pause();
+      if (i % 4 === 3) process.resume();
+      if (i < 30) world.says('a', 5, history);
+      world.says('b', 5, history);
+      await world.run(200);
+    }
+    const elections = [...world.broker.partition(topics.elections.name, 0).committed()].map(({ value }) => electionCodec.decode(value!));
+    expect(elections.map(({ reason, leader }) => [reason, leader])).toEqual([
+      ['initial', 'a'],
+      ['silent', 'b'],
+    ]);
+  });
 });

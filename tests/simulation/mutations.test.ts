@@ -1,0 +1,16 @@
+/** The simulation bites: with one guard of the protocol switched off, some history soon goes wrong, and the checkers say how. `make mutate` does all. */
+import { describe, expect, test } from '@jest/globals';
+import { catchMutation } from './catching.ts';
+import { mutations } from './mutations.ts';
+
+describe('a guard switched off', () => {
+  const short = mutations.filter((mutation) => mutation.short);
+
+  test.each(short)(
+    '$name is noticed',
+    async (mutation) => {
+      expect(await catchMutation(mutation)).not.toBeNull();
+    },
+    120_000,
+  );
+});
