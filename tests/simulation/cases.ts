@@ -1,6 +1,6 @@
 /**
- * The cases of the protocol review on the real loops. A case of what must hold is a few kinds of faults, and of the ways in which the log may lie; the
- * histories of several seeds that know no others are run. A design that failed, and a guard switched off, is a mutation of the source.
+ * The cases of the protocol review on the real loops. A case of what must hold is a few kinds of faults, and of the ways in which the log may lie;
+ * the histories of several seeds that know no others are run. A design that failed, and a guard switched off, is a mutation of the source.
  */
 import { mutations } from './mutations.ts';
 import { drawScenario, type Scenario } from './scenario.ts';

@@ -1,6 +1,6 @@
 /**
- * What the outputs of a partition must say, computed a second time: every accepted flow is kept by itself, with the window that DESIGN 3.3 gives it, and
- * summed up anew when its window closes. No code of the fold is used; slow and simple on purpose.
+ * What the outputs of a partition must say, computed a second time: every accepted flow is kept by itself, with the window that DESIGN 3.3 gives it,
+ * and summed up anew when its window closes. No code of the fold is used; slow and simple on purpose.
  */
 import { adminCollector } from '../../schemas/topics.ts';
 import type { FoldConfig, Nar, NarBatch } from '../../schemas/types.ts';

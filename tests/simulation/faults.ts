@@ -252,8 +252,8 @@ export const faults: Readonly<Record<string, Fault>> = {
 };
 
 /**
- * Errors of operators, and disks that lie: the design does not promise that all goes on by itself after these, only what promises.ts says. At most one
- * kind of them comes up in a history, and seldom.
+ * Errors of operators, and disks that lie: the design does not promise that all goes on by itself after these, only what promises.ts says. At most
+ * one kind of them comes up in a history, and seldom.
  */
 export const graveFaults: Readonly<Record<string, Fault>> = {
   narsTruncated: fault(

@@ -82,13 +82,14 @@ function wrongClose(said: WindowClose, close: Close, placeOf: (offset: number) =
     doubts: close.doubts,
   };
   const { usage_aggregates, adjustment_aggregates } = said;
+  const late = { flows: said.adjustment_flows, bytes: said.adjustment_bytes, packets: said.adjustment_packets };
   const found = {
     window: `${said.window_start_ms}-${said.window_end_ms} of ${said.window_ms}`,
     watermark: said.watermark_ms,
     offset: placeOf(said.nars_offset),
     version: said.fold_config_version,
     usage: `${usage_aggregates} with ${text({ flows: said.usage_flows, bytes: said.usage_bytes, packets: said.usage_packets })}`,
-    adjustments: `${adjustment_aggregates} with ${text({ flows: said.adjustment_flows, bytes: said.adjustment_bytes, packets: said.adjustment_packets })}`,
+    adjustments: `${adjustment_aggregates} with ${text(late)}`,
     open: text({ flows: said.open_flows, bytes: said.open_bytes, packets: said.open_packets }),
     collectors: said.collectors.join(),
     coverage: [said.lost_on_wire_flows, said.lost_flows, said.clamped_flows].join(),

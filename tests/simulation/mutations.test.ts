@@ -1,4 +1,4 @@
-/** The simulation bites: with one guard of the protocol switched off, some history soon goes wrong, and the checkers say how. `make mutate` does all. */
+/** The simulation bites: with one guard of the protocol switched off, some history soon goes wrong. `make mutate` does all of them. */
 import { describe, expect, test } from '@jest/globals';
 import { catchMutation } from './catching.ts';
 import { mutations } from './mutations.ts';

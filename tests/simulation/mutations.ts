@@ -420,8 +420,8 @@ const feeding: readonly Mutation[] = [
     edits: [
       edit(
         feedPartition,
-        "if (nowMs - sent.atMs <= readBackWithinMs) return { do: 'wait' };\n      this.faults++;\n      this.#startAgain(nowMs);\n      return { do: 'wait' };",
-        '',
+        "if (nowMs - sent.atMs <= readBackWithinMs) return { do: 'wait' };\n      this.faults++;\n      this.#startAgain(nowMs);",
+        'return this.#emit(null, nowMs);',
       ),
     ],
     cases: [],

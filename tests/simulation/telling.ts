@@ -50,8 +50,11 @@ export class Progress {
 
   speed(virtualMs: number): string {
     const seconds = this.#seconds();
+    const { user, system } = process.cpuUsage();
+    const cpuSeconds = (user + system) / 1e6;
     const times = (virtualMs / 1000 / seconds).toFixed(0);
-    return `${(virtualMs / 3_600_000).toFixed(2)} simulated hours in ${seconds.toFixed(1)} s: ${times} times real time`;
+    const hours = (virtualMs / 3_600_000).toFixed(2);
+    return `${hours} simulated hours in ${seconds.toFixed(1)} s (${cpuSeconds.toFixed(1)} s of CPU): ${times} times real time`;
   }
 
   #seconds(): number {
