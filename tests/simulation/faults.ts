@@ -124,13 +124,15 @@ export const faults: Readonly<Record<string, Fault>> = {
     for (const topic of allTopics) if (topic.settings['cleanup.policy']?.value === 'compact') world.broker.compact(topic.name);
   }),
   snapshotsLost: fault(nothing, (world) => {
-    for (const partition of world.histories.keys()) world.agreedOnce[partition] = agreedOffset(world.broker, partition);
+    for (const partition of world.histories.keys()) {
+      world.agreedOnce[partition] = Math.max(world.agreedOnce[partition] ?? 0, agreedOffset(world.broker, partition));
+    }
     world.broker.createTopic(snapshotTopic('b').name, world.histories.length);
   }),
   snapshotSpoilt: fault(
     (sketch) => ({ partition: sketch.partition() }),
     (world, { partition }) => {
-      world.agreedOnce[partition] = agreedOffset(world.broker, partition);
+      world.agreedOnce[partition] = Math.max(world.agreedOnce[partition] ?? 0, agreedOffset(world.broker, partition));
       const { entries } = world.broker.partition(snapshotTopic('b').name, partition);
       const value = entries.findLast(({ record, gone }) => !gone && record.value)?.record.value;
       // One bit of the state, which is the last field.

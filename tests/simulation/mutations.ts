@@ -481,6 +481,27 @@ const feeding: readonly Mutation[] = [
     only: ['stall', 'kill', 'snapshotsLost'],
     seedsMax: 150,
   },
+  {
+    name: 'cut at the snapshot',
+    guard: 'G6: the record before the agreed snapshot stays',
+    edits: [edit('core/judge/head.ts', 'Math.min(agreedOffset - 1, historyOffset)', 'Math.min(agreedOffset, historyOffset)')],
+    cases: [],
+    only: ['kill'],
+    seedsMax: 20,
+  },
+  {
+    name: 'the base behind',
+    guard: 'F5: of the snapshots that continue the tail a new log begins with the one furthest ahead',
+    edits: [
+      edit(
+        'core/judge/succession.ts',
+        'other.n - one.n || other.progress - one.progress || other.offset - one.offset',
+        'one.n - other.n || one.progress - other.progress || one.offset - other.offset',
+      ),
+    ],
+    cases: ['W18'],
+    seedsMax: 60,
+  },
 ];
 
 export const mutations: readonly Mutation[] = [...folding, ...collecting, ...writing, ...feeding];
