@@ -49,7 +49,7 @@ export class Discovery {
   }
 
   async #take(found: StoredStream): Promise<void> {
-    const { ledger, logger, partitions } = this.#parts;
+    const { ledger, clock, logger, partitions } = this.#parts;
     const { incarnation, partition } = found;
     if (partition >= partitions) {
       if (!this.strayPartitions.has(partition))
@@ -64,6 +64,7 @@ export class Discovery {
     }
     logger.info({ incarnation, partition, first: found.first, last: found.last }, 'an earlier incarnation left batches in the store');
     const stream = ledger.adopt({ incarnation, partition, first: found.first, closed: found.closed, volatile: false });
+    stream.changedMs = clock.now();
     if (found.confirmed) this.confirmed.set(`${incarnation}/${partition}`, found.confirmed);
     await this.#load(stream, found);
   }
@@ -83,6 +84,8 @@ export class Discovery {
 
   async #load(stream: Stream, found: StoredStream): Promise<void> {
     const { store, ledger, clock } = this.#parts;
+    // Whoever owns it goes on, even where all of it is acknowledged and trimmed by now.
+    if (stream.last < found.last) stream.changedMs = clock.now();
     while (stream.last < found.last) {
       const entries = await store.totals(stream.incarnation, stream.partition, stream.last + 1, totalsPerRead);
       if (entries.length === 0) ledger.foundGone(stream, found.last);
