@@ -1,7 +1,7 @@
 /** The administration of topics: what `topics`, `up` and the tests' broker need, and no service loop does. */
 import kafkajs, { type Admin } from 'kafkajs';
 import { writeAddress } from './config-values.ts';
-import { openClient } from './kafka/client.ts';
+import { faultOf, openClient } from './kafka/client.ts';
 import type { KafkaConfig } from './kafka.ts';
 import type { Logger } from './ports.ts';
 
@@ -55,8 +55,14 @@ export class KafkaAdmin {
     }
   }
 
-  /** The topics that exist, of those named. */
-  async describe(names: readonly string[]): Promise<Map<string, TopicState>> {
+  /** The topics that exist, of those named. @throws LogFault; `missing` where a broker has not heard yet of a topic that another one knows */
+  describe(names: readonly string[]): Promise<Map<string, TopicState>> {
+    return this.#describe(names).catch((error: unknown) => {
+      throw faultOf(error, 'unavailable', 'description of the topics');
+    });
+  }
+
+  async #describe(names: readonly string[]): Promise<Map<string, TopicState>> {
     await this.#connect();
     const existing = new Set(await this.#admin.listTopics());
     const present = names.filter((name) => existing.has(this.#prefix + name));

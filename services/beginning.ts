@@ -86,7 +86,7 @@ export async function beginningOf(log: Log, digest: Digest, partition: number, s
 async function namedSnapshot(log: Log, digest: Digest, partition: number, name: SnapshotName): Promise<Snapshot> {
   const { topic_id, offset, n, chain } = name;
   for (const replica of name.replica === 'b' ? (['b', 'a'] as const) : (['a', 'b'] as const)) {
-    const { whole } = await readSnapshots(log, digest, replica as Replica, partition, topic_id);
+    const { whole } = await readSnapshots(log, digest, replica as Replica, partition, topic_id, offset);
     const found = whole.find((snapshot) => snapshot.offset === offset && snapshot.n === n && sameChain(snapshot.chain, chain));
     if (found) return found;
   }

@@ -46,8 +46,18 @@ export interface SnapshotsRead {
   readonly marks: SnapshotMarks;
 }
 
-/** The whole ones of the log with this topic id of nars. @throws LogFault, UnknownSchema */
-export async function readSnapshots(log: Log, digest: Digest, replica: Replica, partition: number, topicId: string): Promise<SnapshotsRead> {
+/**
+ * The whole ones of the log with this topic id of nars; of many the newest few, and the one at `keptOffset`, which is not among them where several
+ * processes of one replica write. @throws LogFault, UnknownSchema
+ */
+export async function readSnapshots(
+  log: Log,
+  digest: Digest,
+  replica: Replica,
+  partition: number,
+  topicId: string,
+  keptOffset = -1,
+): Promise<SnapshotsRead> {
   const topic = snapshotTopic(replica).name;
   const { startOffset, endOffset } = await log.bounds(topic, partition);
   const held = new Map<string, Map<number, SnapshotChunk>>();
@@ -69,15 +79,16 @@ export async function readSnapshots(log: Log, digest: Digest, replica: Replica, 
     marks.set(name.snapshot, { topicId: topic_id, offset, chunks: Math.max(marks.get(name.snapshot)?.chunks ?? 0, chunks) });
     if (topic_id !== topicId) continue;
     held.set(name.snapshot, (held.get(name.snapshot) ?? new Map<number, SnapshotChunk>()).set(name.chunk, chunk));
-    if (held.size > snapshotsReadMax) held.delete(oldestOf(held));
+    if (held.size > snapshotsReadMax) held.delete(oldestOf(held, keptOffset));
   }
   const whole = [...held.values()].flatMap((chunks) => assemble([...chunks.values()], digest) ?? []);
   return { whole: whole.sort((one, other) => other.offset - one.offset), marks };
 }
 
-function oldestOf(held: ReadonlyMap<string, ReadonlyMap<number, SnapshotChunk>>): string {
+function oldestOf(held: ReadonlyMap<string, ReadonlyMap<number, SnapshotChunk>>, keptOffset: number): string {
   const offsets = [...held].map(([snapshot, chunks]) => ({ snapshot, offset: [...chunks.values()][0]?.offset ?? 0 }));
-  return offsets.reduce((oldest, one) => (one.offset < oldest.offset ? one : oldest)).snapshot;
+  const others = offsets.filter(({ offset }) => offset !== keptOffset);
+  return others.reduce((oldest, one) => (one.offset < oldest.offset ? one : oldest)).snapshot;
 }
 
 /**

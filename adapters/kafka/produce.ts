@@ -6,6 +6,7 @@ import { constants, zstdCompressSync } from 'node:zlib';
 import type { LogMessage } from '../ports.ts';
 import type { ProtocolRequest } from './client.ts';
 import { crc32c } from './crc32c.ts';
+import { encoded } from './octets.ts';
 
 /** Who writes, as the broker knows it. */
 export interface Producer {
@@ -54,8 +55,8 @@ export function produceRequest(
   nowMs: number,
   timeoutMs: number,
 ): ProtocolRequest<ProducedPartition[]> {
-  const encoded = parts.map((part): EncodedRecords => ({ ...part, ...encodeRecords(part.messages) }));
-  const byTopic = Map.groupBy(encoded, ({ topic }) => topic);
+  const batches = parts.map((part): EncodedRecords => ({ ...part, ...encodeRecords(part.messages) }));
+  const byTopic = Map.groupBy(batches, ({ topic }) => topic);
   let size = 12;
   for (const [topic, ofTopic] of byTopic) {
     size += 6 + Buffer.byteLength(topic);
@@ -77,7 +78,7 @@ export function produceRequest(
     }
   }
   return {
-    request: { apiKey: 0, apiVersion: 7, apiName: 'Produce', encode: async () => ({ buf: body, buffer: body, size: () => body.length }) },
+    request: { apiKey: 0, apiVersion: 7, apiName: 'Produce', encode: async () => encoded(body) },
     response: { decode: async (payload) => decodeProduce(payload), parse: async (decoded: ProducedPartition[]) => decoded },
   };
 }

@@ -74,8 +74,8 @@ interface Request {
 /** Appends of one turn of the event loop go to a broker in one request, up to so many bytes. */
 const requestBytesMax = 8 * 1024 * 1024;
 /**
- * Somebody else leads, or nobody yet: NOT_LEADER_OR_FOLLOWER, LEADER_NOT_AVAILABLE. A leader that stepped down while it waited for the others says so,
- * too, so that the records may be in the log.
+ * Somebody else leads, or nobody yet: NOT_LEADER_OR_FOLLOWER, LEADER_NOT_AVAILABLE. A leader that stepped down while it waited for the others
+ * says so, too, so that the records may be in the log.
  */
 const movedCodes = new Set([5, 6]);
 const attemptsMax = 4;

@@ -8,30 +8,54 @@ import type { Nar, NarBatch } from '../../schemas/types.ts';
 /** Upper bound of an encoded NAR: three IPv6 addresses, every number at its longest. */
 export const narBytesMax = 3 * 17 + 19 * 8;
 
+/** The numbers of a NAR on their way: writing them in one loop is twice as fast as a call for each. */
+const numbers = new Float64Array(13);
+
 /** Writes a NAR of the exporter with this index; there must be room for narBytesMax. Returns the position behind it. */
 export function writeNar(into: Uint8Array, start: number, nar: Nar, exporter: number): number {
   let at = writeLong(into, start, exporter);
   at = writeBytes(into, at, nar.src_addr);
   at = writeBytes(into, at, nar.dst_addr);
-  at = writeLong(into, at, nar.src_port);
-  at = writeLong(into, at, nar.dst_port);
-  at = writeLong(into, at, nar.proto);
-  at = writeLong(into, at, nar.bytes);
-  at = writeLong(into, at, nar.packets);
-  at = writeLong(into, at, nar.tcp_flags);
-  at = writeLong(into, at, nar.ip_tos);
-  at = writeLong(into, at, nar.in_if);
-  at = writeLong(into, at, nar.out_if);
-  at = writeLong(into, at, nar.src_as);
-  at = writeLong(into, at, nar.dst_as);
-  at = writeLong(into, at, nar.src_net);
-  at = writeLong(into, at, nar.dst_net);
+  numbers[0] = nar.src_port;
+  numbers[1] = nar.dst_port;
+  numbers[2] = nar.proto;
+  numbers[3] = nar.bytes;
+  numbers[4] = nar.packets;
+  numbers[5] = nar.tcp_flags;
+  numbers[6] = nar.ip_tos;
+  numbers[7] = nar.in_if;
+  numbers[8] = nar.out_if;
+  numbers[9] = nar.src_as;
+  numbers[10] = nar.dst_as;
+  numbers[11] = nar.src_net;
+  numbers[12] = nar.dst_net;
+  at = writeNumbers(into, at, 13);
   at = writeBytes(into, at, nar.next_hop);
-  at = writeLong(into, at, nar.flow_direction);
-  at = writeLong(into, at, nar.sampling_rate);
-  at = writeLong(into, at, nar.time_flow_start_ms);
-  at = writeLong(into, at, nar.time_flow_end_ms);
-  return writeLong(into, at, nar.time_received_ms);
+  numbers[0] = nar.flow_direction;
+  numbers[1] = nar.sampling_rate;
+  numbers[2] = nar.time_flow_start_ms;
+  numbers[3] = nar.time_flow_end_ms;
+  numbers[4] = nar.time_received_ms;
+  return writeNumbers(into, at, 5);
+}
+
+function writeNumbers(into: Uint8Array, start: number, count: number): number {
+  let at = start;
+  for (let i = 0; i < count; i++) {
+    const value = numbers[i] as number;
+    let rest = value >= 0 && value < 0x4000_0000 ? value << 1 : -1;
+    // Large, or below 0.
+    if (rest < 0) {
+      at = writeLong(into, at, value);
+      continue;
+    }
+    while (rest > 0x7f) {
+      into[at++] = (rest & 0x7f) | 0x80;
+      rest >>>= 7;
+    }
+    into[at++] = rest;
+  }
+  return at;
 }
 
 /** The batch with these NARs: they are the last field of the schema, so they take the place of the empty array at the end. */
@@ -52,43 +76,34 @@ const countBytesMax = 10;
 /** Zigzag and 7 bits an octet, least significant first. Up to 2^30 in integer arithmetic, beyond it in two parts of less than 32 bits. */
 function writeLong(into: Uint8Array, start: number, value: number): number {
   let at = start;
-  if (value >= 0 && value < 0x4000_0000) {
-    let rest = value << 1;
-    while (rest > 0x7f) {
-      into[at++] = (rest & 0x7f) | 0x80;
-      rest >>>= 7;
-    }
-    into[at++] = rest;
-    return at;
+  let rest: number;
+  if (value >= 0 && value < 0x4000_0000) rest = value << 1;
+  else {
+    const amount = value >= 0 ? value : -value - 1;
+    // Twice the value would pass 2^53: its lowest 27 bits and the sign make the first four octets. A remainder by % would cost a call.
+    rest = Math.floor(amount / 0x800_0000);
+    const low = (amount - rest * 0x800_0000) * 2 + (value >= 0 ? 0 : 1);
+    if (rest > 0) {
+      into[at] = (low & 0x7f) | 0x80;
+      into[at + 1] = ((low >>> 7) & 0x7f) | 0x80;
+      into[at + 2] = ((low >>> 14) & 0x7f) | 0x80;
+      into[at + 3] = ((low >>> 21) & 0x7f) | 0x80;
+      at += 4;
+    } else rest = low;
   }
-  const zigzag = value >= 0 ? value : -value - 1;
-  // Twice the value would pass 2^53: its lowest 27 bits and the sign make the first four octets. A remainder by % would cost a call.
-  let high = Math.floor(zigzag / 0x800_0000);
-  const low = (zigzag - high * 0x800_0000) * 2 + (value >= 0 ? 0 : 1);
-  if (high === 0) {
-    let rest = low;
-    while (rest > 0x7f) {
-      into[at++] = (rest & 0x7f) | 0x80;
-      rest >>>= 7;
-    }
-    into[at++] = rest;
-    return at;
+  while (rest > 0x7f) {
+    into[at++] = (rest & 0x7f) | 0x80;
+    rest >>>= 7;
   }
-  into[at++] = (low & 0x7f) | 0x80;
-  into[at++] = ((low >>> 7) & 0x7f) | 0x80;
-  into[at++] = ((low >>> 14) & 0x7f) | 0x80;
-  into[at++] = ((low >>> 21) & 0x7f) | 0x80;
-  while (high > 0x7f) {
-    into[at++] = (high & 0x7f) | 0x80;
-    high >>>= 7;
-  }
-  into[at++] = high;
+  into[at++] = rest;
   return at;
 }
 
+/** The length of an address takes one octet. */
 function writeBytes(into: Uint8Array, start: number, bytes: Uint8Array): number {
   const { length } = bytes;
-  let at = writeLong(into, start, length);
+  let at = length < 64 ? start : writeLong(into, start, length);
+  if (length < 64) into[at++] = length << 1;
   for (let i = 0; i < length; i++) into[at++] = bytes[i] as number;
   return at;
 }

@@ -35,11 +35,11 @@ const copyRoundsMax = 5;
 export async function repair(parts: RestoreParts, writer: LogWriter, partition: number, verdict: Verdict): Promise<Repair> {
   const { log, digest, replica } = parts;
   const topicId = await log.topicId(topics.nars.name);
-  const own = await readSnapshots(log, digest, replica, partition, topicId);
-  const others = await readSnapshots(log, digest, otherReplica(replica), partition, topicId);
   const agreements = new AgreementLog(log);
   await agreements.refresh();
   const agreed = agreements.of(partition, topicId);
+  const own = await readSnapshots(log, digest, replica, partition, topicId, agreed?.offset);
+  const others = await readSnapshots(log, digest, otherReplica(replica), partition, topicId, agreed?.offset);
   const isAgreed = ({ offset, state }: Snapshot) => agreed !== null && offset === agreed.offset && sameChain(digest(state), agreed.digest);
   const alike = own.whole.filter((snapshot) => isAgreed(snapshot) || others.whole.some((other) => isSame(snapshot, other)));
   // Of so many that they were not all read, the agreed one is not wrong for that.

@@ -95,8 +95,7 @@ async function choose(
     const name = otherReplica(parts.replica);
     throw new LogFault('unavailable', `it has no snapshot of its own that will do, and takes none of ${name} before ${name} is repaired`);
   }
-  const others = await readSnapshots(parts.log, parts.digest, otherReplica(parts.replica), partition, topicId);
-  const other = (await agreedAmong(parts, partition, topicId, others.whole)) ?? others.whole[0];
+  const other = await otherSnapshot(parts, partition, topicId);
   if (other && other.offset >= bounds.startOffset) {
     await requireContinuation(parts.log, parts.digest, other);
     return { snapshot: other, isOwn: false };
@@ -123,16 +122,12 @@ function originOf({ snapshot }: Beginning): string {
 }
 
 /** What only the other says may be what went wrong there, and has not shown yet; what both once held alike is not. */
-async function agreedAmong(
-  { log, digest }: RestoreParts,
-  partition: number,
-  topicId: string,
-  snapshots: readonly Snapshot[],
-): Promise<Snapshot | undefined> {
+async function otherSnapshot({ log, digest, replica }: RestoreParts, partition: number, topicId: string): Promise<Snapshot | undefined> {
   const agreements = new AgreementLog(log);
   await agreements.refresh();
   const agreed = agreements.of(partition, topicId);
-  return snapshots.find(({ offset, state }) => agreed?.offset === offset && sameChain(digest(state), agreed.digest));
+  const { whole } = await readSnapshots(log, digest, otherReplica(replica), partition, topicId, agreed?.offset);
+  return whole.find(({ offset, state }) => agreed?.offset === offset && sameChain(digest(state), agreed.digest)) ?? whole[0];
 }
 
 export function logEnded(partition: number): string {

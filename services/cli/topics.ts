@@ -4,10 +4,14 @@ import { systemClock } from '../../adapters/clock.ts';
 import { openKafka } from '../../adapters/kafka.ts';
 import { KafkaAdmin, type NewTopic, type TopicState } from '../../adapters/kafka-admin.ts';
 import { openLogger } from '../../adapters/logger.ts';
+import { LogFault } from '../../adapters/ports.ts';
 import { allTopics, type Topic } from '../../schemas/topics.ts';
 import type { Config } from '../config.ts';
 import { beginLogs } from './fold-config.ts';
 import { settingsOf } from './settings.ts';
+
+const knownWithinMs = 15_000;
+const askAgainMs = 200;
 
 export function registerTopics(program: Command): void {
   program
@@ -47,7 +51,7 @@ export async function prepareTopics(config: Config, options: { fix: boolean; say
     const missing = allTopics.filter((topic) => !before.has(topic.name));
     await admin.create(missing.map((topic) => newTopic(topic, config)));
     for (const topic of missing) say(`created   ${topic.name}`);
-    let findings = compareAll(await admin.describe(names), config);
+    let findings = compareAll(await onceKnown(() => admin.describe(names)), config);
     if (fix) {
       for (const [name, changes] of changesOf(findings)) await admin.alter(name, changes);
       const after = compareAll(await admin.describe(names), config);
@@ -56,7 +60,7 @@ export async function prepareTopics(config: Config, options: { fix: boolean; say
       findings = after;
     }
     for (const finding of findings) say(describe(finding));
-    const begun = await beginLogs(log, systemClock, config.aggregate);
+    const begun = await onceKnown(() => beginLogs(log, systemClock, config.aggregate));
     if (begun.length > 0) say(`begun     nars, partitions ${begun.join(', ')}: base entry and configuration 1 of the fold`);
     const good = allTopics.filter((topic) => !findings.some((finding) => finding.topic === topic.name)).length;
     say(
@@ -66,6 +70,19 @@ export async function prepareTopics(config: Config, options: { fix: boolean; say
     return findings;
   } finally {
     await Promise.all([admin.close(), log.close()]);
+  }
+}
+
+/** What one broker has made, another may hear of later: it then says that there is no such topic. */
+async function onceKnown<Result>(action: () => Promise<Result>): Promise<Result> {
+  const end = systemClock.now() + knownWithinMs;
+  for (;;) {
+    try {
+      return await action();
+    } catch (error) {
+      if (!(error instanceof LogFault) || error.kind !== 'missing' || systemClock.now() >= end) throw error;
+      await systemClock.sleep(askAgainMs);
+    }
   }
 }
 

@@ -49,7 +49,7 @@ export class Discovery {
   }
 
   async #take(found: StoredStream): Promise<void> {
-    const { ledger, clock, logger, partitions } = this.#parts;
+    const { ledger, logger, partitions, clock } = this.#parts;
     const { incarnation, partition } = found;
     if (partition >= partitions) {
       if (!this.strayPartitions.has(partition))
@@ -64,6 +64,7 @@ export class Discovery {
     }
     logger.info({ incarnation, partition, first: found.first, last: found.last }, 'an earlier incarnation left batches in the store');
     const stream = ledger.adopt({ incarnation, partition, first: found.first, closed: found.closed, volatile: false });
+    // Its owner may be alive and only slow: whoever says goodbye for it must have seen it idle first, also where there is nothing in it to load.
     stream.changedMs = clock.now();
     if (found.confirmed) this.confirmed.set(`${incarnation}/${partition}`, found.confirmed);
     await this.#load(stream, found);

@@ -282,9 +282,10 @@ export class Judging {
     const { log, digest } = this.#parts;
     const topicId = await log.topicId(topics.nars.name);
     const { startOffset } = await log.bounds(topics.nars.name, partition);
-    const [a, b] = [await readSnapshots(log, digest, 'a', partition, topicId), await readSnapshots(log, digest, 'b', partition, topicId)];
     await this.#agreements.refresh();
     const recorded = this.#agreements.of(partition, topicId);
+    const read = (replica: Replica) => readSnapshots(log, digest, replica, partition, topicId, recorded?.offset);
+    const [a, b] = [await read('a'), await read('b')];
     const isAgreed = ({ offset, state }: Snapshot) => recorded !== null && offset === recorded.offset && sameChain(digest(state), recorded.digest);
     const alike = [...newestAlike(a.whole, b.whole), ...a.whole.filter(isAgreed), ...b.whole.filter(isAgreed)];
     const agreed = alike.find((snapshot) => snapshot.offset >= startOffset);

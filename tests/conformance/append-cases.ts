@@ -180,8 +180,8 @@ async function unknownError(setting: Setting, appender: Appender, errorCode: num
   if (meddled === 0) throw new Error('the fault did not happen');
   await appender.close();
   const values = await setting.values(topic);
-  const words = [message ? ` ("${message.slice(0, 90)}")` : '', crashed ? `, uncaught: ${crashed}` : ''].join('');
-  const facts = `append: ${answer}${words}; next: ${after}; the log has: ${said(values)}`;
+  const told = `${message ? ` ("${message.slice(0, 90)}")` : ''}${crashed ? `, uncaught: ${crashed}` : ''}`;
+  const facts = `append: ${answer}${told}; next: ${after}; the log has: ${said(values)}`;
   return { defect: crashed !== null || answer === 'open' || after !== 'done' || !values.includes('after'), facts };
 }
 

@@ -60,15 +60,16 @@ export function renderPage(cases: readonly Case[], clients: readonly ClientResul
       ]),
     ].join('\n'),
   );
+  const versions = clients.map(({ name, version }) => `${name} ${version}`).join(', ');
   return `${[
     '# Conformance of the Kafka clients',
     `Written by \`make conformance\` (\`tests/conformance\`): every known defect of a Kafka client is brought about against a real broker, through
-proxies that swallow, delay, repeat and change answers and keep requests back; first with the client as it comes, then in the same situation through
-the port \`Log\` of \`adapters/ports.ts\`. Behind the port stand, for kafkajs, the product's own adapter (\`adapters/kafka.ts\`), and for
-@platformatic/kafka an adapter of the suite (\`tests/conformance/platformatic-log.ts\`) with guards of the same kind.
-The ids K1 ... K10 are cited in the code.`,
-    `Apache Kafka ${kafkaVersion}, Node ${process.version}, ${clients.map(({ name, version }) => `${name} ${version}`).join(', ')}.
-One broker; where a case needs two nodes, the metadata that clients get shows it as two, each behind a proxy of its own. Request timeout 500 ms.`,
+proxies that swallow, delay, repeat and change answers and keep requests back; first with the client as it comes, then in the same situation
+through the port \`Log\` of \`adapters/ports.ts\`. Behind the port stand, for kafkajs, the product's own adapter (\`adapters/kafka.ts\`; appends and
+fetches are its own requests over the client's connections), and for @platformatic/kafka an adapter of the suite
+(\`tests/conformance/platformatic-log.ts\`) with guards of the same kind. The ids K1 ... K10 are cited in the code.`,
+    `Apache Kafka ${kafkaVersion}, Node ${process.version}, ${versions}. One broker; where a case needs two nodes, the metadata that
+clients get shows it as two, each behind a proxy of its own. Request timeout 500 ms.`,
     '## Which client is safe for what',
     'Not safe: a defect of that kind was reproduced, or a guard failed; which ones stands behind it.',
     table(['for', ...columns], safety),

@@ -41,8 +41,8 @@ const endUnanswered: Case = {
       settledWithinMs,
     );
     await producer.close().catch(() => undefined);
-    const read = said(await setting.values(topic, 0, 'committed'));
-    const facts = `commit: ${committed}, abort: ${aborted}, next transaction: ${begun}; read_committed: ${read}`;
+    const values = await setting.values(topic, 0, 'committed');
+    const facts = `commit: ${committed}, abort: ${aborted}, next transaction: ${begun}; read_committed: ${said(values)}`;
     return { defect: aborted !== 'done' && begun !== 'done', facts };
   },
   async guarded(setting, log) {
@@ -148,8 +148,8 @@ const restart: Case = {
       settledWithinMs,
     );
     await second.close().catch(() => undefined);
-    const read = said(await setting.values(topic, 0, 'committed'));
-    const facts = `after the restart: ${begun}${message ? ` (${message})` : ''}; read_committed: ${read}`;
+    const values = await setting.values(topic, 0, 'committed');
+    const facts = `after the restart: ${begun}${message ? ` (${message})` : ''}; read_committed: ${said(values)}`;
     return { defect: begun !== 'done', facts };
   },
   async guarded(setting, log) {

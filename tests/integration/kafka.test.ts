@@ -357,6 +357,24 @@ describe('guards', () => {
     await writer.close();
   }, 60_000);
 
+  test('appends of one moment each have an outcome of their own', async () => {
+    const topics = [await newTopic(3), await newTopic()] as const;
+    const writer = log.writer();
+    await writer.append(topics[0], 2, [text('first')]);
+    const tooLarge = Buffer.concat(Array.from({ length: 100 }, () => Buffer.from(crypto.getRandomValues(new Uint8Array(65_536)))));
+    const refused = faultOf(writer.append(topics[0], 1, [{ key: null, value: tooLarge }]));
+    const missing = faultOf(writer.append('nowhere', 0, [text('lost')]));
+    const noSuchPartition = faultOf(writer.append(topics[1], 7, [text('lost')]));
+    const appended = [writer.append(topics[0], 0, [text('a'), text('b')]), writer.append(topics[1], 0, [text('c')])];
+    expect(await writer.append(topics[0], 2, [text('second')])).toBe(1);
+    expect(await Promise.all(appended)).toEqual([0, 0]);
+    expect([(await refused).kind, (await missing).kind, (await noSuchPartition).kind]).toEqual(['refused', 'missing', 'unavailable']);
+    expect(await writer.append(topics[0], 1, [text('fits')])).toBe(0);
+    expect(values(await readAll(log, topics[0], 0, 'raw'))).toEqual(['a', 'b']);
+    expect(values(await readAll(log, topics[0], 2, 'raw'))).toEqual(['first', 'second']);
+    await writer.close();
+  }, 60_000);
+
   test('K10: an idle connection costs next to no CPU', async () => {
     const reader = log.reader('raw');
     reader.assign(await newTopic(), 0, 0);

@@ -440,6 +440,20 @@ describe('two processes under one name', () => {
     expect(world.error).toBeNull();
   });
 
+  test('a process that finds the streams of another one, all of them empty, takes it for alive until it was idle for a while', async () => {
+    const world = new World(7);
+    await world.traffic(1_000);
+    await world.run(2_000);
+    const first = world.process;
+    first.pause();
+    world.start();
+    await world.run(2_500);
+    const goodbyes = () => world.replicas.a.batches.filter(({ goodbye }) => goodbye).length;
+    expect(goodbyes()).toBe(0);
+    await world.run(3_000);
+    expect(goodbyes()).toBeGreaterThan(0);
+  });
+
   test('make duplicates, never a loss and never a flow counted twice', async () => {
     const world = new World(18);
     await world.traffic(1_000);

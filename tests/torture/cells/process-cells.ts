@@ -1,8 +1,11 @@
 /** Processes that die, and processes that sleep and wake up as zombies: each kind. */
 import { otherReplica } from '../../../schemas/topics.ts';
-import type { Cell } from '../cell.ts';
+import { type Cell, require } from '../cell.ts';
 import { kill, pause, rollingRestart } from '../faults.ts';
 import type { Field } from '../field.ts';
+
+/** What is fed is so old at most when the system goes on without a part. */
+const goneOnMs = 10_000;
 
 const other = (field: Field) => `aggregator-${otherReplica(field.elected())}`;
 const standbyFeed = async (field: Field) => ((await field.activeFeed()) === 'feed' ? 'feed-2' : 'feed');
@@ -144,6 +147,23 @@ const paused: readonly Cell[] = [
     about: 'SIGSTOP of a broker, 15 s: fenced meanwhile, it wakes up as a zombie',
     settleWithinMs: 90_000,
     fault: (field) => pause(field, 'kafka-1', 15_000),
+  },
+  {
+    name: 'hang-broker',
+    about: 'SIGSTOP of the first broker for 60 s: the system goes on with the other two',
+    settleWithinMs: 90_000,
+    fault: async (field) => {
+      const paused = await pause(field, 'kafka-1', 60_000);
+      return {
+        ...paused,
+        happened: async () => {
+          const behindMs = field.witness.behindMs(Date.now());
+          const evidence = await paused.happened();
+          require(behindMs < goneOnMs, `after 60 s without it what is fed is still ${behindMs} ms behind`);
+          return `${evidence}; what was fed was ${behindMs} ms behind before it woke up`;
+        },
+      };
+    },
   },
 ];
 
