@@ -85,6 +85,8 @@ export class Discovery {
 
   async #load(stream: Stream, found: StoredStream): Promise<void> {
     const { store, ledger, clock } = this.#parts;
+    // Whoever owns it goes on, even where all of it is acknowledged and trimmed by now.
+    if (stream.last < found.last) stream.changedMs = clock.now();
     while (stream.last < found.last) {
       const entries = await store.totals(stream.incarnation, stream.partition, stream.last + 1, totalsPerRead);
       if (entries.length === 0) ledger.foundGone(stream, found.last);

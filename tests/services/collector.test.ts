@@ -431,6 +431,15 @@ describe('a stop', () => {
 });
 
 describe('two processes under one name', () => {
+  test('neither says goodbye for the other, whose streams are empty whenever all is acknowledged, while it goes on', async () => {
+    const world = new World(31);
+    await world.run(1_000);
+    world.start();
+    await world.traffic(12_000, 500);
+    expect(world.replicas.a.batches.filter((batch) => batch.goodbye)).toEqual([]);
+    expect(world.error).toBeNull();
+  });
+
   test('a process that finds the streams of another one, all of them empty, takes it for alive until it was idle for a while', async () => {
     const world = new World(7);
     await world.traffic(1_000);

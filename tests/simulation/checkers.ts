@@ -20,6 +20,8 @@ export class OutputView {
   readonly ahead = new Map<number, Buffer>();
   /** The highest n up to which they were ever contiguous: what somebody removed later was read back all the same. */
   writtenN = 0;
+  /** Somebody removed some of them behind the replica's back. */
+  hasLost = false;
 }
 
 /** What the fold of the log gives when nothing ever fails: n and bytes of each output, and how far n had come at each offset. */
@@ -151,9 +153,9 @@ export function acknowledgesTruly(history: PartitionHistory, ack: Ack): string |
       return `${ack.replica} acknowledges ${stream}, the log says ${expected.get(incarnation)}`;
     }
   }
-  // It has read back what it has written, right or wrong.
-  if (history.wrongness.isWrong(ack.replica as Replica)) return null;
-  const written = history.views[ack.replica as Replica].writtenN;
+  // It has read back what it has written, right or wrong, there still or not.
+  const { writtenN: written, hasLost } = history.views[ack.replica as Replica];
+  if (hasLost || history.wrongness.isWrong(ack.replica as Replica)) return null;
   const due = history.reference.nAt(place);
   return written < due ? `${ack.replica} acknowledges offset ${ack.folded_offset} with outputs up to ${written}, ${due} are due` : null;
 }
@@ -162,8 +164,8 @@ export function acknowledgesTruly(history: PartitionHistory, ack: Ack): string |
 export function snapshotsFollowOutputs(history: PartitionHistory, replica: Replica, record: LogRecord): string | null {
   if (!record.value || history.promised === 'one history' || history.wrongness.isWrong(replica)) return null;
   const { offset, n } = snapshotChunkCodec.decode(record.value);
-  const { writtenN } = history.views[replica];
-  return n > writtenN ? `${replica} writes the snapshot at offset ${offset}, n ${n}, with outputs up to ${writtenN}` : null;
+  const { writtenN, hasLost } = history.views[replica];
+  return n > writtenN && !hasLost ? `${replica} writes the snapshot at offset ${offset}, n ${n}, with outputs up to ${writtenN}` : null;
 }
 
 /** I1, F4. Lag alone never causes a batch to be sent again. */
