@@ -2,9 +2,9 @@
  * What is promised of a partition of nars after what has happened to it.
  *
  * Nothing but crashes, pauses, cuts, lost stores and lying clients: everything. A log that was cut, or outputs that are gone: all that is folded and
- * emitted is what the fold gives, but it may stop, and say so; outputs that a replica had read back count as written, whoever removed them. A log that
- * was replaced without a base (3.8): two replicas may have folded different logs; then aggregates is one of the two histories, whole and unmixed, and
- * the partition may stop, and say so.
+ * emitted is what the fold gives, but it may stop, and say so; outputs that a replica had read back count as written, whoever removed them. A log
+ * that was replaced without a base (3.8): two replicas may have folded different logs; then aggregates is one of the two histories, whole and
+ * unmixed, and the partition may stop, and say so.
  */
 import { healthCodec } from '../../schemas/codec.ts';
 import { topics } from '../../schemas/topics.ts';

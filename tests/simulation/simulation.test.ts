@@ -24,7 +24,8 @@ describe('simulation', () => {
     const page = readFileSync(new URL('../../docs/INVARIANTS.md', import.meta.url), 'utf8');
     const numbered = [...page.matchAll(/^\|\s*(I\d+)\s*\|/gm)].map(([, id]) => id as string);
     const looked = new Set<string>();
-    for (let seed = 1; seed <= 12; seed++) for (const id of Object.keys((await new World({ seed }).run()).checked)) looked.add(id);
+    for (let seed = 1; seed <= 100 && looked.size < numbered.length; seed++)
+      for (const id of Object.keys((await new World({ seed }).run()).checked)) looked.add(id);
     expect([...looked].sort()).toEqual([...numbered].sort());
   }, 60_000);
 

@@ -160,10 +160,7 @@ export class World {
     endFaults(this, this.chance);
     const { opened } = this.broker;
     await this.clock.runUntil(failed, this.clock.now() + quietMs);
-    if (replacement && !failed()) {
-      const wrong = await replaceNars(this, replacement);
-      if (wrong) this.violate('I19', wrong);
-    }
+    if (replacement && !failed()) this.#check('I19', await replaceNars(this, replacement));
     this.#isEnding = true;
     await this.#settle();
     this.#lookBack(this.broker.opened - opened);
