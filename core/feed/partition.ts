@@ -61,6 +61,8 @@ const retryMaxMs = 5_000;
 /** A feed that was active for so many times its patience was not in a duel. */
 const stableFactor = 10;
 const patienceFactorMax = 16;
+/** Whoever takes over needs as long as this feed did; it is not to be fenced before its first transaction. */
+const openingFactor = 3;
 
 export class FeedPartition {
   readonly partition: number;
@@ -82,6 +84,10 @@ export class FeedPartition {
   #leader: Replica | null = null;
   #failures = 0;
   #takingOver = false;
+  #startedAgain = false;
+  #openingSinceMs = 0;
+  /** How long opening the writer and reading the tail took lately, failed attempts as well; earlier ones count half each time. */
+  #openingMs = 0;
   #duels = 0;
   #patienceMs: number;
   #placeNotBeforeMs = 0;
@@ -147,7 +153,7 @@ export class FeedPartition {
   /** What to do now. Whoever asks does it, and then says how it went: opened, placed, failed; what was emitted is seen by follow. */
   next(nowMs: number): Step {
     const phase = this.#phase;
-    if (phase.name === 'starting') return nowMs >= phase.notBeforeMs ? { do: 'open' } : { do: 'wait' };
+    if (phase.name === 'starting') return nowMs >= phase.notBeforeMs ? this.#toOpen(nowMs) : { do: 'wait' };
     const place = this.#place(nowMs);
     if (place) return place;
     if (phase.name === 'active') return this.#emit(phase.sent, nowMs);
@@ -155,9 +161,19 @@ export class FeedPartition {
     return { do: 'wait' };
   }
 
+  #toOpen(nowMs: number): Step {
+    this.#openingSinceMs = nowMs;
+    return { do: 'open' };
+  }
+
+  #noteOpening(nowMs: number): void {
+    this.#openingMs = Math.max(nowMs - this.#openingSinceMs, this.#openingMs / 2);
+  }
+
   /** The writer is open, and this is where aggregates ends. */
   open(tail: Tail, nowMs: number): void {
     this.opened++;
+    this.#noteOpening(nowMs);
     if (this.#takingOver) this.takeOvers++;
     this.#setTail(tail);
     for (const replica of replicas) if (!this.outputs[replica].continues(tail.n)) this.outputs[replica].displace(false);
@@ -168,6 +184,7 @@ export class FeedPartition {
   /** Opening, or a transaction, failed. Nothing may be concluded about it, except that another writer fenced this one. */
   fail(fenced: boolean, nowMs: number): void {
     this.faults++;
+    if (this.#phase.name === 'starting') this.#noteOpening(nowMs);
     // That another feed emits was seen in aggregates already: whatever this failure is, there is nothing to start again.
     if (this.#phase.name === 'standby') return;
     if (fenced) this.#standBy(nowMs);
@@ -321,7 +338,7 @@ export class FeedPartition {
     }
     this.#takingOver = true;
     this.#phase = { name: 'starting', notBeforeMs: nowMs };
-    return { do: 'open' };
+    return this.#toOpen(nowMs);
   }
 
   #setTail(tail: Tail): void {
@@ -352,15 +369,21 @@ export class FeedPartition {
     this.fencedCount++;
     const phase = this.#phase;
     const lasted = phase.name === 'active' && nowMs - phase.sinceMs > stableFactor * this.#patienceMs;
-    this.#duels = this.#takingOver && !lasted ? this.#duels + 1 : 0;
+    // After a fault a feed opens again at once, which fences whoever took over meanwhile: that is a take-over, too.
+    const isDuel = this.#takingOver || this.#startedAgain;
+    this.#duels = lasted ? 0 : this.#duels + Number(isDuel);
     this.#takingOver = false;
+    this.#startedAgain = false;
     const growth = Math.min(2 ** this.#duels, patienceFactorMax) - 1;
-    this.#patienceMs = Math.round(this.#options.standbyAfterMs * (1 + growth * this.#options.chance()));
+    const { standbyAfterMs, chance } = this.#options;
+    const leastMs = Math.min(patienceFactorMax * standbyAfterMs, Math.max(standbyAfterMs, openingFactor * this.#openingMs));
+    this.#patienceMs = Math.round(leastMs * (1 + growth * chance()));
     if (phase.name !== 'held') this.#phase = { name: 'standby', waitingSinceMs: null };
   }
 
   #startAgain(nowMs: number): void {
     if (this.#phase.name === 'held') return;
+    this.#startedAgain = true;
     this.#phase = { name: 'starting', notBeforeMs: nowMs + this.#retryMs() };
   }
 

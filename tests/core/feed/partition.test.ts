@@ -425,6 +425,35 @@ describe('a feed that was fenced', () => {
     expect(scene.feed.patienceMs).toBe(3_000);
   });
 
+  test('is more patient where opening a writer takes long: whoever takes over needs as long', () => {
+    const scene = fenced();
+    while (scene.next().do === 'wait') scene.later(10);
+    scene.feed.open(tailAt(0), scene.later(5_000).nowMs);
+    scene.feed.fail(true, scene.later(600_000).nowMs);
+    expect(scene.feed.patienceMs).toBe(15_000);
+    for (let i = 0; i < 3; i++) {
+      while (scene.next().do === 'wait') scene.later(10);
+      scene.feed.open(tailAt(0), scene.nowMs);
+      scene.feed.fail(true, scene.later(600_000).nowMs);
+    }
+    expect(scene.feed.patienceMs).toBe(3_000);
+  });
+
+  test('opening again after a fault is a take-over as well: two that fence each other so become patient, too', () => {
+    const scene = new Scene().elect('a').gets('a', 1, 2);
+    const patience: number[] = [];
+    for (let i = 0; i < 4; i++) {
+      scene.feed.fail(false, scene.nowMs);
+      while (scene.next().do === 'wait') scene.later(10);
+      scene.feed.open(tailAt(0), scene.nowMs);
+      scene.feed.fail(true, scene.later(100).nowMs);
+      patience.push(scene.feed.patienceMs);
+      while (scene.next().do === 'wait') scene.later(10);
+      scene.feed.open(tailAt(0), scene.nowMs);
+    }
+    expect(patience).toEqual([4_500, 7_500, 13_500, 25_500]);
+  });
+
   test('does not take over a partition that is held', () => {
     const scene = fenced().gets('a', 3, 6).gets('b', 1, 6, other);
     expect(scene.later(60_000).next()).toEqual({ do: 'wait' });
