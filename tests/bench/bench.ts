@@ -176,13 +176,7 @@ function print(rows: readonly Row[]): void {
     const counts = `${row.protocol.padEnd(8)} ${digits(row.rate, 0, 8)} ${digits(row.flows, 0, 9)} ${digits(row.lost_flows, 0, 6)}`;
     const cost = `${digits(row.collector_us_per_flow, 2, 17)}  ${digits(row.aggregator_us_per_nar, 2, 17)}  ${digits(row.log_bytes_per_flow, 1, 14)}`;
     const idle = `${digits(row.collector_idle_ms_per_s, 0, 5)} ${digits(row.aggregator_idle_ms_per_s, 0, 3)}`;
-<<<<<<< HEAD
     process.stdout.write(`${counts}  ${cost}  ${idle}  ${digits(row.collector_peak_mb, 0, 7)} ${digits(row.aggregator_peak_mb, 0, 5)}\n`);
-=======
-    process.stdout.write(
-      `${counts}  ${cpu}  ${digits(row.log_bytes_per_flow, 1, 14)}  ${idle}  ${digits(row.collector_peak_mb, 0, 7)} ${digits(row.aggregator_peak_mb, 0, 5)}\n`,
-    );
->>>>>>> perf
   }
 }
 
