@@ -1,9 +1,10 @@
 /** The administration of topics: what `topics`, `up` and the tests' broker need, and no service loop does. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import kafkajs, { type Admin } from 'kafkajs';
 import { writeAddress } from './config-values.ts';
 import { faultOf, openClient } from './kafka/client.ts';
 import type { KafkaConfig } from './kafka.ts';
-import type { Logger } from './ports.ts';
+import { LogFault, type Logger } from './ports.ts';
 
 /** A topic as the broker has it. */
 export interface TopicState {
@@ -24,6 +25,8 @@ export interface NewTopic {
 
 /** DYNAMIC_TOPIC_CONFIG of Kafka's ConfigSource: set on the topic itself. */
 const setOnTopic = 1;
+const leadersWithinMs = 30_000;
+const askAgainMs = 100;
 
 /** Names are those of schemas/topics.ts; the prefix is put on and taken off here. */
 export class KafkaAdmin {
@@ -79,7 +82,7 @@ export class KafkaAdmin {
     );
   }
 
-  /** Those that are there already are left as they are. @throws LogFault; `missing` where not every broker has heard of them yet */
+  /** Those that are there already are left as they are. Resolves once each partition has a leader. @throws LogFault */
   create(topics: readonly NewTopic[]): Promise<void> {
     return this.#create(topics).catch((error: unknown) => {
       throw faultOf(error, 'unknown', 'creation of the topics');
@@ -90,8 +93,9 @@ export class KafkaAdmin {
     if (topics.length === 0) return;
     await this.#connect();
     await this.#admin.createTopics({
-      waitForLeaders: true,
-      timeout: 30_000,
+      // The client's own wait gives up at a broker that has not heard of the topic yet.
+      waitForLeaders: false,
+      timeout: leadersWithinMs,
       topics: topics.map(({ name, partitions, replication, settings }) => ({
         topic: this.#prefix + name,
         numPartitions: partitions,
@@ -99,6 +103,25 @@ export class KafkaAdmin {
         configEntries: Object.entries(settings).map(([key, value]) => ({ name: key, value })),
       })),
     });
+    await this.#leaders(topics.map(({ name }) => this.#prefix + name));
+  }
+
+  /** What the controller has made, a broker may hear of later: until then it says that there is no such topic, or that it has no leader. */
+  async #leaders(names: readonly string[]): Promise<void> {
+    const end = Date.now() + leadersWithinMs;
+    for (;;) {
+      const missing = await this.#withoutLeader(names).catch((error: unknown) => faultOf(error, 'unavailable', 'wait for the leaders of the topics'));
+      if (missing === null) return;
+      const retriable = missing.kind === 'missing' || missing.kind === 'unavailable';
+      if (!retriable || Date.now() >= end) throw missing;
+      await sleep(askAgainMs);
+    }
+  }
+
+  async #withoutLeader(names: readonly string[]): Promise<LogFault | null> {
+    const { topics } = await this.#admin.fetchTopicMetadata({ topics: [...names] });
+    const without = topics.filter(({ partitions }) => partitions.some(({ leader }) => leader < 0)).map(({ name }) => name);
+    return without.length > 0 ? new LogFault('unavailable', `no leader yet: ${without.join(', ')}`) : null;
   }
 
   /** The protocol that the client speaks replaces all settings of a topic, so those that are set on it are written again along with the new ones. */

@@ -1,18 +1,17 @@
 /**
- * Brokers and Redis in containers, by testcontainers, for machines with a Docker engine. The image is built here, from Debian's packages and Maven's
- * jars, so that no image registry is needed. Containers share the host's network: the addresses that a broker advertises hold on either side.
+ * Brokers and Redis in containers, by testcontainers, for machines with a Docker engine. The image is made here, of Debian's packages, so that no image
+ * registry is needed; the broker's jars are mounted, since each checkout has its own. Containers share the host's network: the addresses that a broker
+ * advertises hold on either side.
  */
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { GenericContainer, getContainerRuntimeClient, type StartedTestContainer } from 'testcontainers';
 import { answers, installKafka, type KafkaOptions, prepareKafka, run } from '../../infra/local-kafka.ts';
 import { pings, prepareRedis, type RedisOptions } from '../../infra/local-redis.ts';
 import type { Backends, RunningBackend } from '../../infra/stack.ts';
 
-const base = 'flowledger-debian:bookworm';
-const image = 'flowledger-backends:bookworm';
-const mirror = 'http://deb.debian.org/debian';
+const image = 'flowledger-debian:bookworm';
 const packages = 'openjdk-17-jre-headless,redis-server';
 
 // The reaper's image cannot be had without a registry; what is started here is stopped here.
@@ -39,31 +38,27 @@ async function hasImage(name: string): Promise<boolean> {
   );
 }
 
-/** Builds the image with Java, Redis and the broker's jars where the engine does not have it. @throws Error naming what is missing */
+/** Makes the image with Java and Redis where the engine does not have it. @throws Error naming what is missing */
 async function requireImage(say: (line: string) => void): Promise<void> {
   if (await hasImage(image)) return;
-  const libs = await installKafka(say);
   const dir = mkdtempSync(join(tmpdir(), 'flowledger-image-'));
   try {
-    if (!(await hasImage(base))) await importBase(dir, say);
-    say('building the image of the backends');
-    writeFileSync(join(dir, 'Dockerfile'), `FROM ${base}\nCOPY . ${libs}\n`);
-    await docker('build', '-q', '-t', image, '-f', join(dir, 'Dockerfile'), libs);
+    await importImage(dir, say);
   } finally {
     rmSync(dir, { recursive: true, force: true });
   }
 }
 
-async function importBase(dir: string, say: (line: string) => void): Promise<void> {
-  say('building a base image with debootstrap; some minutes, once');
+async function importImage(dir: string, say: (line: string) => void): Promise<void> {
+  say('making an image with debootstrap; some minutes, once');
   const root = join(dir, 'root');
-  const made = await run('debootstrap', ['--variant=minbase', `--include=${packages}`, 'bookworm', root, mirror], () => {}).catch(() => null);
-  if (!made) throw new Error(`neither an image ${base} nor debootstrap is here (Debian, Ubuntu: apt-get install debootstrap)`);
+  const made = await run('debootstrap', ['--variant=minbase', `--include=${packages}`, 'bookworm', root], () => {}).catch(() => null);
+  if (!made) throw new Error(`neither an image ${image} nor debootstrap is here (Debian, Ubuntu: apt-get install debootstrap)`);
   if (made.code !== 0) throw new Error(`debootstrap ended with ${made.code} (it takes root): ${made.output.slice(-500)}`);
   const archive = join(dir, 'root.tar');
   const packed = await run('tar', ['-C', root, '-cf', archive, '.'], () => {});
   if (packed.code !== 0) throw new Error(`tar ended with ${packed.code}: ${packed.output.slice(-500)}`);
-  await docker('import', archive, base);
+  await docker('import', archive, image);
 }
 
 export class Containers implements Backends {
@@ -74,23 +69,23 @@ export class Containers implements Backends {
   }
 
   async startKafka(options: KafkaOptions): Promise<RunningBackend> {
+    const libs = await installKafka(options.progress);
     const { command, port } = await prepareKafka(options);
-    return this.#start(options.dir, ['java', ...command], () => answers({ host: '127.0.0.1', port }, () => false));
+    return this.#start([options.dir, libs], ['java', ...command], () => answers({ host: '127.0.0.1', port }, () => false));
   }
 
   async startRedis(options: RedisOptions): Promise<RunningBackend> {
     const { settings, port } = await prepareRedis(options);
-    return this.#start(options.dir, ['redis-server', settings], () => pings('127.0.0.1', port, () => false));
+    return this.#start([options.dir], ['redis-server', settings], () => pings('127.0.0.1', port, () => false));
   }
 
-  /** With its directory at the same place as here, so that it is found there again. */
-  async #start(dir: string, command: string[], answering: () => Promise<boolean>): Promise<RunningBackend> {
+  /** With its directories at the same places as here, so that they are found there again; it works in the first. */
+  async #start(directories: readonly [string, ...string[]], command: string[], answering: () => Promise<boolean>): Promise<RunningBackend> {
     await requireImage(this.#say);
-    if (!existsSync(dir)) mkdirSync(dirname(dir), { recursive: true });
     const container = await new GenericContainer(image)
       .withNetworkMode('host')
-      .withBindMounts([{ source: dir, target: dir }])
-      .withWorkingDir(dir)
+      .withBindMounts(directories.map((directory) => ({ source: directory, target: directory })))
+      .withWorkingDir(directories[0])
       .withCommand(command)
       .start();
     const id = container.getId();
