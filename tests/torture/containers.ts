@@ -63,6 +63,8 @@ async function importImage(dir: string, say: (line: string) => void): Promise<vo
 
 export class Containers implements Backends {
   readonly #say: (line: string) => void;
+  /** One making of the image for all that start at once. */
+  #image: Promise<void> | null = null;
 
   constructor(say: (line: string) => void = () => {}) {
     this.#say = say;
@@ -81,7 +83,8 @@ export class Containers implements Backends {
 
   /** With its directories at the same places as here, so that they are found there again; it works in the first. */
   async #start(directories: readonly [string, ...string[]], command: string[], answering: () => Promise<boolean>): Promise<RunningBackend> {
-    await requireImage(this.#say);
+    this.#image ??= requireImage(this.#say);
+    await this.#image;
     const container = await new GenericContainer(image)
       .withNetworkMode('host')
       .withBindMounts(directories.map((directory) => ({ source: directory, target: directory })))
