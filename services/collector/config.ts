@@ -8,7 +8,7 @@ export const collectorConfig = section({
   listen: addresses(['0.0.0.0:2055', '0.0.0.0:4739']),
   receive_buffer: size('32MiB', { min: '64KiB' }),
   flush_interval: duration('100ms', { min: '1ms', max: '10s' }),
-  batch_nars_max: count(1000, { min: 1, max: 10_000 }),
+  batch_nars_max: count(4000, { min: 1, max: 10_000 }),
   tick_interval: duration('1s', { min: '10ms', max: '1m' }),
   store_max: size('1GiB', { min: '1MiB' }),
   store_reserve: size('16MiB', { min: '64KiB' }),
