@@ -5,6 +5,7 @@
  */
 import type { Clock, Log } from '../../adapters/ports.ts';
 import { chainText, type Digest, emptyChain } from '../../core/aggregate/chain.ts';
+import { decodeBlock } from '../../core/aggregate/output-block.ts';
 import { TailScan } from '../../core/feed/tail.ts';
 import { type Candidate, type HeldOutputs, type OutputPoint, type Standing, standingOf, successor } from '../../core/judge/succession.ts';
 import { Verdicts } from '../../core/judge/verdicts.ts';
@@ -12,7 +13,6 @@ import { foldStateCodec, narBatchCodec, verdictCodec } from '../../schemas/codec
 import { adminCollector, outputTopic, type Replica, replicas, topics } from '../../schemas/topics.ts';
 import type { FoldConfig, Verdict } from '../../schemas/types.ts';
 import { resetOutputs } from '../aggregator/repair.ts';
-import { decodeBlock } from '../aggregator/restore.ts';
 import { BaseSearch } from '../beginning.ts';
 import { recordsBetween } from '../log-records.ts';
 import { readSnapshots } from '../snapshots.ts';
