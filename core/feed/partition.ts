@@ -61,6 +61,8 @@ export type Step =
 
 /** After it a transaction that is not read back is taken for lost. A healthy broker needs some ms. */
 const readBackWithinMs = 5_000;
+/** What was swallowed on its way to an output topic is written again well within this. */
+const writtenAgainWithinMs = 10_000;
 const retryFirstMs = 50;
 const retryMaxMs = 5_000;
 /** A feed that was active for so many times its patience was not in a duel. */
@@ -100,6 +102,9 @@ export class FeedPartition {
   #correctNotBeforeMs = 0;
   /** Why aggregates cannot be corrected; '' while nobody has found that. */
   #uncorrectable = '';
+  /** Since when the leader's topic has not had what comes next, and begins beyond it. */
+  #starvingSinceMs: number | null = null;
+  #isStarved = false;
 
   constructor(partition: number, options: FeedOptions, digest: Digest) {
     this.partition = partition;
@@ -126,6 +131,11 @@ export class FeedPartition {
   /** How long n may stand still before a feed that stands by takes over. */
   get patienceMs(): number {
     return this.#patienceMs;
+  }
+
+  /** What would be emitted next was cut from the leader's topic: aggregates lost its end, and this does not pass by itself. */
+  get isStarved(): boolean {
+    return this.#isStarved;
   }
 
   elect(leader: Replica | null): void {
@@ -162,6 +172,7 @@ export class FeedPartition {
   /** What to do now. Whoever asks does it, and then says how it went: opened, placed, failed; what was emitted is seen by follow. */
   next(nowMs: number): Step {
     const phase = this.#phase;
+    this.#noteStarving(nowMs);
     if (phase.name === 'starting') return nowMs >= phase.notBeforeMs ? this.#toOpen(nowMs) : { do: 'wait' };
     const place = this.#place(nowMs);
     if (place) return place;
@@ -200,6 +211,12 @@ export class FeedPartition {
     this.faults++;
     this.#uncorrectable = reason;
     this.#correctNotBeforeMs = nowMs + (reason ? retryMaxMs : this.#retryMs());
+  }
+
+  #noteStarving(nowMs: number): void {
+    const isStarving = this.#phase.name === 'active' && this.#leader !== null && this.outputs[this.#leader].beginsAt !== null;
+    this.#starvingSinceMs = isStarving ? (this.#starvingSinceMs ?? nowMs) : null;
+    this.#isStarved = this.#starvingSinceMs !== null && nowMs - this.#starvingSinceMs >= writtenAgainWithinMs;
   }
 
   #toOpen(nowMs: number): Step {
@@ -318,6 +335,12 @@ export class FeedPartition {
     if (phase.name === 'standby') return 'another feed emits this partition';
     if (phase.name === 'starting') return 'opens its writer and reads the tail of aggregates';
     if (!this.#leader) return 'waits for the first election: is a watchdog running?';
+    if (this.#isStarved) {
+      return (
+        `aggregates ends with n ${this.#tail?.n}, and what is left of aggregates.${this.#leader} begins with n ${this.outputs[this.#leader].beginsAt}: ` +
+        'aggregates has lost its end, restore it from a backup'
+      );
+    }
     return replicas
       .filter((replica) => this.quarantine(replica))
       .map((replica) => `${replica} is in quarantine: nothing is compared until it is repaired`)

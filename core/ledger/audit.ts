@@ -237,6 +237,7 @@ function findDivergences({ partitions, health, chainAt }: AuditFacts): Map<numbe
     const live = isLive(record, health.nowMs);
     for (const state of record.partitions) {
       if (live && record.role === 'feed' && state.state === 'held') note(state.partition, `held by feed ${record.id}: ${state.detail}`);
+      if (live && record.role === 'feed' && state.state === 'stopped') note(state.partition, `not emitted any further: ${state.detail}`);
       if (live && record.role === 'accounting' && state.state === 'stopped') note(state.partition, `not booked any further: ${state.detail}`);
       if (live && record.role === 'aggregator' && state.state === 'disputed') note(state.partition, `aggregator ${record.id}: ${state.detail}`);
       // What a replica in quarantine says counts for nobody.

@@ -53,13 +53,16 @@ export interface Succession {
 export class NoSuccession extends Error {}
 
 /**
- * Waits until each replica that runs has written where it stood.
+ * Waits until each replica that runs has written where it stood. Whether one runs is told by its reports coming in while this waits, never by the
+ * time that they name: its clock may be minutes off, and what it has folded would be left out of the base (I19).
  * @returns the replicas that do not run. @throws NoSuccession when the time is over
  */
 export async function awaitStop({ log, clock }: SuccessionParts, partition: number, withinMs: number): Promise<Replica[]> {
+  const heard = new Map<string, { readonly saidMs: number; readonly atMs: number }>();
   for (const endMs = clock.now() + withinMs; ; await clock.sleep(againMs)) {
-    const reports = (await newestHealth(log, clock)).filter(({ role }) => role === 'aggregator');
-    const up = reports.filter(({ at_ms, stopping }) => !stopping && clock.now() - at_ms < silentAfterMs);
+    const reports = (await newestHealth(log, clock)).filter(({ role, stopping }) => role === 'aggregator' && !stopping);
+    for (const { id, at_ms: saidMs } of reports) if (heard.get(id)?.saidMs !== saidMs) heard.set(id, { saidMs, atMs: clock.now() });
+    const up = reports.filter(({ id }) => clock.now() - (heard.get(id)?.atMs ?? 0) < silentAfterMs);
     const busy = up.filter(({ partitions }) => !partitions.some((at) => at.partition === partition && at.state === 'stopped'));
     if (busy.length === 0) return replicas.filter((replica) => !up.some(({ id }) => id === replica));
     if (clock.now() < endMs) continue;

@@ -317,11 +317,14 @@ export class Emission {
 
   /** Alarm or news, once. */
   #sayPhase(): void {
-    const { phase, partition: number, leader } = this.partition;
-    if (phase.name === this.#phaseName) return;
-    this.#phaseName = phase.name;
+    const { phase, partition: number, leader, isStarved } = this.partition;
+    const name = isStarved ? 'starved' : phase.name;
+    if (name === this.#phaseName) return;
+    this.#phaseName = name;
     const facts = { partition: number, leader, n: this.partition.tail?.n };
-    if (phase.name === 'held') this.#parts.logger.error(facts, `nothing is emitted any more, ${this.partition.describe()}; see "flowledger audit"`);
-    else this.#parts.logger.info(facts, `${phase.name}${this.partition.describe() ? `: ${this.partition.describe()}` : ''}`);
+    if (isStarved) this.#parts.logger.error(facts, `nothing is emitted any more: ${this.partition.describe()}`);
+    else if (phase.name === 'held')
+      this.#parts.logger.error(facts, `nothing is emitted any more, ${this.partition.describe()}; see "flowledger audit"`);
+    else this.#parts.logger.info(facts, `${name}${this.partition.describe() ? `: ${this.partition.describe()}` : ''}`);
   }
 }

@@ -181,6 +181,25 @@ describe('an active feed', () => {
   });
 });
 
+describe('aggregates has lost its end', () => {
+  test('what the leader has no more is not waited for in silence', () => {
+    const scene = new Scene({}, tailAt(5)).elect('a').gets('a', 10, 12).gets('b', 10, 12);
+    expect(scene.emits()).toEqual([]);
+    scene.later(9_000).next();
+    expect(scene.feed.isStarved).toBe(false);
+    scene.later(1_000).next();
+    expect(scene.feed.isStarved).toBe(true);
+    expect(scene.feed.describe()).toContain('aggregates ends with n 5, and what is left of aggregates.a begins with n 10');
+  });
+
+  test('what was swallowed, and is written again, is waited for', () => {
+    const scene = new Scene({}, tailAt(5)).elect('a').gets('a', 10, 12);
+    scene.next();
+    expect(scene.later(20_000).gets('a', 6, 9).emits()).toEqual([6, 7, 8, 9, 10, 11, 12]);
+    expect(scene.feed.isStarved).toBe(false);
+  });
+});
+
 describe('two histories', () => {
   test('a replica that differs at an n that is not emitted yet holds the partition before it is', () => {
     const scene = new Scene().elect('a').gets('b', 1, 6, other).gets('a', 1, 6);
