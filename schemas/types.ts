@@ -219,7 +219,7 @@ export interface ExporterReport {
   undecodable_datagrams: number;
   /** Datagrams that the network delivered again; counted as received and dropped. */
   duplicate_datagrams: number;
-  /** Flows missing by the exporter's own sequence (NetFlow v5, IPFIX); negative when a late datagram fills a gap. */
+  /** Flows missing by the exporter's own sequence (NetFlow v5, IPFIX), or samples (sFlow); negative when a late datagram fills a gap. */
   lost_on_wire_flows: number;
   /** Datagrams missing by the exporter's own sequence (NetFlow v9, sFlow); may be negative, too. */
   lost_on_wire_datagrams: number;
@@ -229,7 +229,7 @@ export interface ExporterReport {
   decoded_flows: number;
   decoded_bytes: bigint;
   decoded_packets: bigint;
-  /** Data records whose counters are implausible (2^53 or more): no NAR, counted as decoded with 0 bytes. */
+  /** Data records whose counters are implausible (2^53 or more), and samples that do not tell a packet's length: no NAR, counted as decoded with 0 bytes. */
   rejected_flows: number;
 }
 

@@ -15,7 +15,12 @@ export interface DecoderCounters {
   withdrawnTemplates: number;
   expiredTemplates: number;
   optionsRecords: number;
+  /** Sets of NetFlow v9 and IPFIX, and samples of sFlow, that do not parse. */
   malformedSets: number;
+  /** sFlow: no traffic, and not read. */
+  counterSamples: number;
+  /** sFlow: packets that the agent dropped; no traffic either. */
+  discardedPackets: number;
   /** Data sets whose template did not come in time. */
   undecodableSets: number;
   rejectedFlows: number;
@@ -45,6 +50,8 @@ export function noCounts(): DecoderCounters {
     expiredTemplates: 0,
     optionsRecords: 0,
     malformedSets: 0,
+    counterSamples: 0,
+    discardedPackets: 0,
     undecodableSets: 0,
     rejectedFlows: 0,
     reverseFlows: 0,

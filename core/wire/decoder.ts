@@ -11,6 +11,8 @@ import { isNetflow5Whole, netflow5HeaderOctets, netflow5Template, readNetflow5He
 import { netflow9HeaderOctets, readNetflow9Header, readNetflow9Template } from './netflow9.ts';
 import { takeOptions } from './options.ts';
 import { type RecordContext, RecordReader, valueAt } from './record.ts';
+import { SflowSamples } from './sflow-samples.ts';
+import { readSflow5Header, sflow5HeaderOctetsMin, sflow5Version } from './sflow5.ts';
 import { layOut, type Template } from './template.ts';
 import { recordsMaxIn, WaitingSets } from './waiting.ts';
 
@@ -53,7 +55,7 @@ const sweepEveryMs = 1_000;
  */
 export type NarSink = (nar: Nar, slot: ExporterSlot) => void;
 
-const protocolCodes: Readonly<Record<ExportProtocol, number>> = { netflow_v5: 0, netflow_v9: 1, ipfix: 2 };
+const protocolCodes: Readonly<Record<ExportProtocol, number>> = { netflow_v5: 0, netflow_v9: 1, ipfix: 2, sflow_v5: 3 };
 
 export class Decoder {
   readonly counters: DecoderCounters = noCounts();
@@ -61,6 +63,7 @@ export class Decoder {
   readonly #exporters = new Map<string, Map<number, Exporter>>();
   readonly #restored = new Map<string, string>();
   readonly #reader = new RecordReader();
+  readonly #samples = new SflowSamples(this.counters);
   readonly #waiting: WaitingSets;
   /** One object for all records, so that decoding a record allocates nothing. */
   readonly #context: RecordContext = { receivedMs: 0, exportMs: 0, uptimeMs: -1, systemInitMs: 0, headerRate: 0, exporter: 0 };
@@ -86,6 +89,8 @@ export class Decoder {
     else if (version === 9 && bytes.length >= netflow9HeaderOctets)
       this.#decodeSets(readNetflow9Header(bytes), bytes, exporterAddress, receivedMs, sink);
     else if (version === 10 && bytes.length >= ipfixHeaderOctets) this.#decodeIpfix(bytes, exporterAddress, receivedMs, sink);
+    else if (version === 0 && bytes.length >= sflow5HeaderOctetsMin && readUnsigned(bytes, 2, 2) === sflow5Version)
+      this.#decodeSflow5(bytes, exporterAddress, receivedMs, sink);
     else this.counters.unidentifiedDatagrams++;
   }
 
@@ -103,6 +108,7 @@ export class Decoder {
         // What is still to be reported keeps it.
         if (!outlived || exporter.hasNews()) continue;
         ofAddress.delete(code);
+        this.#samples.forget(exporter);
         // Should it come back, its position still tells what was lost meanwhile.
         if (exporter.flowsEver > 0 && this.#restored.size < this.#limits.exportersMax) this.#restored.set(exporter.key, exporter.position());
         this.counters.exporters--;
@@ -148,7 +154,14 @@ export class Decoder {
     for (const [key, position] of positions) this.#restored.set(key, position);
   }
 
-  #exporterOf(address: string, observationDomainId: number, protocol: ExportProtocol, receivedMs: number): Exporter | undefined {
+  /** address tells it from all others; samplerAddress is what it is called. */
+  #exporterOf(
+    address: string,
+    observationDomainId: number,
+    protocol: ExportProtocol,
+    receivedMs: number,
+    samplerAddress = address,
+  ): Exporter | undefined {
     const code = observationDomainId * 4 + protocolCodes[protocol];
     const known = this.#exporters.get(address)?.get(code);
     if (known !== undefined) {
@@ -160,13 +173,13 @@ export class Decoder {
       return undefined;
     }
     const { templatesPerExporterMax: templatesMax, templateExpiryMs: expiryMs } = this.#limits;
-    const exporter = new Exporter(this.#exportersEver++, address, observationDomainId, protocol, { templatesMax, expiryMs });
+    const key = exporterKey(address, observationDomainId, protocol);
+    const exporter = new Exporter(this.#exportersEver++, key, samplerAddress, observationDomainId, protocol, { templatesMax, expiryMs });
     exporter.lastMs = receivedMs;
     this.counters.exporters++;
     const ofAddress = this.#exporters.get(address);
     if (ofAddress === undefined) this.#exporters.set(address, new Map([[code, exporter]]));
     else ofAddress.set(code, exporter);
-    const key = exporterKey(address, observationDomainId, protocol);
     const position = this.#restored.get(key);
     if (position !== undefined) exporter.restore(position);
     this.#restored.delete(key);
@@ -189,6 +202,26 @@ export class Decoder {
     const end = netflow5HeaderOctets + header.count * netflow5Template.recordOctets;
     this.#decodeRecords(exporter, netflow5Template, bytes, netflow5HeaderOctets, end, sink);
     exporter.sequence.settle(header.count, 0);
+  }
+
+  /**
+   * An agent is called by the address that it gives itself, which stays the same when another host passes its datagrams on; told apart it is by the
+   * sender's as well, since agents that are set up alike may give the same one.
+   */
+  #decodeSflow5(bytes: Buffer, address: string, receivedMs: number, sink: NarSink): void {
+    const header = readSflow5Header(bytes);
+    if (header === undefined) {
+      this.counters.unidentifiedDatagrams++;
+      return;
+    }
+    const agent = header.agent || address;
+    const exporter = this.#exporterOf(agent === address ? address : `${address}/${agent}`, header.subAgentId, 'sflow_v5', receivedMs, agent);
+    if (exporter === undefined) return;
+    exporter.receivedDatagrams++;
+    const restarts = exporter.sequence.restarts;
+    if (!this.#arrive(exporter, bytes, header.sequence, this.#samples.exportMs(exporter, header, receivedMs), header.uptimeMs)) return;
+    exporter.sequence.settle(1, 0);
+    if (!this.#samples.take(exporter, header, bytes, receivedMs, exporter.sequence.restarts !== restarts, sink)) this.#countUndecodable(exporter);
   }
 
   #decodeIpfix(bytes: Buffer, address: string, receivedMs: number, sink: NarSink): void {

@@ -20,7 +20,7 @@ export interface RecordContext {
   exporter: number;
 }
 
-const flowDirectionNotSaid = 255;
+export const flowDirectionNotSaid = 255;
 /** Times from the year 10000 on are no times. */
 const timeMsMax = 253_402_300_800_000;
 /** From 1900 (NTP) to 1970 (Unix), in seconds. */
@@ -53,14 +53,9 @@ class AddressRoom {
 
 const noAddress = Buffer.alloc(0);
 
-/**
- * Reads records into one and the same NAR, so that a flow leaves no object behind to be collected: millions of them would cost more than the reading.
- */
-export class RecordReader {
-  readonly #source = new AddressRoom();
-  readonly #destination = new AddressRoom();
-  readonly #nextHop = new AddressRoom();
-  readonly #nar: Nar = {
+/** A NAR to be filled in. */
+export function emptyNar(): Nar {
+  return {
     exporter: 0,
     src_addr: noAddress,
     dst_addr: noAddress,
@@ -84,6 +79,16 @@ export class RecordReader {
     time_flow_end_ms: 0,
     time_received_ms: 0,
   };
+}
+
+/**
+ * Reads records into one and the same NAR, so that a flow leaves no object behind to be collected: millions of them would cost more than the reading.
+ */
+export class RecordReader {
+  readonly #source = new AddressRoom();
+  readonly #destination = new AddressRoom();
+  readonly #nextHop = new AddressRoom();
+  readonly #nar: Nar = emptyNar();
 
   /** The same object at each call, addresses included. null where a counter is implausible (2^53 or more). */
   read(template: Template, bytes: Buffer, base: number, context: RecordContext, sampling: Sampling): Nar | null {
