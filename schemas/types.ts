@@ -212,7 +212,7 @@ export interface ExporterReport {
   /** Address of the exporter, as text. */
   sampler_address: string;
   observation_domain_id: number;
-  /** netflow_v5, netflow_v9, ipfix or sflow_v5. */
+  /** netflow_v5, netflow_v7, netflow_v9, ipfix or sflow_v5. */
   protocol: string;
   received_datagrams: number;
   /** Datagrams of which nothing could be decoded: malformed, or all sets without a template that came in time. */

@@ -24,8 +24,10 @@ export interface DecoderCounters {
   /** Data sets whose template did not come in time. */
   undecodableSets: number;
   rejectedFlows: number;
-  /** Records with traffic of the reverse direction (RFC 5103), which becomes no NAR of its own. */
+  /** Of the flows, those of a record's reverse direction (RFC 5103, and the responder's of a firewall). */
   reverseFlows: number;
+  /** Records of a firewall's or NAT's events that count no traffic; they are no flows. */
+  events: number;
   exporterRestarts: number;
   /** Gauge. */
   waitingSets: number;
@@ -55,6 +57,7 @@ export function noCounts(): DecoderCounters {
     undecodableSets: 0,
     rejectedFlows: 0,
     reverseFlows: 0,
+    events: 0,
     exporterRestarts: 0,
     waitingSets: 0,
     waitingBytes: 0,

@@ -38,9 +38,14 @@ export const column = {
   systemInit: 30,
   reverseOctets: 31,
   reversePackets: 32,
+  reverseTcpFlags: 33,
+  reverseTos: 34,
+  reverseStart: 35,
+  reverseEnd: 36,
+  event: 37,
 } as const;
 
-export const columnCount = 33;
+export const columnCount = 38;
 
 /**
  * How a time is encoded: 'uptime' = ms since the exporter's start, modulo 2^32; 'delta' = microseconds before the export time; 'ntp' = RFC 7011
@@ -71,17 +76,21 @@ function time(place: number, kind: TimeKind, rank: number): Element {
   return { column: place, rank, octetsMax: kind === 'uptime' || kind === 'delta' ? 4 : 8, octetsExact: kind === 'ntp' ? 8 : 0, time: kind };
 }
 
+/** Of the counters of a connection's initiator: where these are taken, the responder's are those of the reverse direction. */
+export const initiatorRank = 2;
+export const responderRank = 2;
+
 /** By element number, enterprise number 0. */
 export const elements: ReadonlyMap<number, Element> = new Map([
   // The device's counters: delta counts first, then totals (85, 86), initiator counts (231, 298), and what left the device where nothing else is
-  // told.
+  // told. A zero of a better one is a zero: routers that export what leaves them give IN_BYTES and OUT_BYTES (23) in each record.
   [1, plain(column.octets, 8, 0)],
   [85, plain(column.octets, 8, 1)],
-  [231, plain(column.octets, 8, 2)],
+  [231, plain(column.octets, 8, initiatorRank)],
   [23, plain(column.octets, 8, 3)],
   [2, plain(column.packets, 8, 0)],
   [86, plain(column.packets, 8, 1)],
-  [298, plain(column.packets, 8, 2)],
+  [298, plain(column.packets, 8, initiatorRank)],
   [24, plain(column.packets, 8, 3)],
   [8, address(column.srcAddr4, 4)],
   [12, address(column.dstAddr4, 4)],
@@ -133,6 +142,12 @@ export const elements: ReadonlyMap<number, Element> = new Map([
   [325, time(column.end, 'ntp', 8)],
   [322, time(column.end, 'seconds', 9)],
   [160, time(column.systemInit, 'milliseconds', 0)],
+  [232, plain(column.reverseOctets, 8, responderRank)],
+  [299, plain(column.reversePackets, 8, responderRank)],
+  // Of a firewall (the second one as older Cisco ASA number it, in NetFlow v9), and of a NAT.
+  [233, plain(column.event, 1, 0)],
+  [40005, plain(column.event, 1, 1)],
+  [230, plain(column.event, 1, 2)],
 ]);
 
 /** RFC 5103: the private enterprise number under which an element counts the reverse direction. */
@@ -143,4 +158,16 @@ export const reverseElements: ReadonlyMap<number, Element> = new Map([
   [85, plain(column.reverseOctets, 8, 1)],
   [2, plain(column.reversePackets, 8, 0)],
   [86, plain(column.reversePackets, 8, 1)],
+  [6, plain(column.reverseTcpFlags, 2)],
+  [5, plain(column.reverseTos, 1)],
+  [152, time(column.reverseStart, 'milliseconds', 0)],
+  [154, time(column.reverseStart, 'ntp', 1)],
+  [156, time(column.reverseStart, 'ntp', 2)],
+  [150, time(column.reverseStart, 'seconds', 3)],
+  [22, time(column.reverseStart, 'uptime', 4)],
+  [153, time(column.reverseEnd, 'milliseconds', 0)],
+  [155, time(column.reverseEnd, 'ntp', 1)],
+  [157, time(column.reverseEnd, 'ntp', 2)],
+  [151, time(column.reverseEnd, 'seconds', 3)],
+  [21, time(column.reverseEnd, 'uptime', 4)],
 ]);

@@ -5,7 +5,7 @@ import type { SampleSequences } from './sample-sequences.ts';
 import { Sampling } from './sampling.ts';
 import { type TemplateLimits, TemplateStore } from './template.ts';
 
-export type ExportProtocol = 'netflow_v5' | 'netflow_v9' | 'ipfix' | 'sflow_v5';
+export type ExportProtocol = 'netflow_v5' | 'netflow_v7' | 'netflow_v9' | 'ipfix' | 'sflow_v5';
 
 /** An exporter as others see it. The object is the same as long as the decoder knows the exporter. */
 export interface ExporterSlot {

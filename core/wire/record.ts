@@ -122,6 +122,43 @@ export class RecordReader {
     nar.time_received_ms = context.receivedMs;
     return nar;
   }
+
+  /**
+   * The reverse direction of the record that was read last, in the same object: ends swapped. The next hop and the direction in which the exporter
+   * saw the flow are those of the forward one only. Times are the reverse direction's where they are told. null as for read.
+   */
+  readReverse(template: Template, bytes: Buffer, base: number, context: RecordContext): Nar | null {
+    const { layout } = template;
+    const octets = valueAt(layout, bytes, base, column.reverseOctets);
+    const packets = valueAt(layout, bytes, base, column.reversePackets);
+    if (octets > Number.MAX_SAFE_INTEGER || packets > Number.MAX_SAFE_INTEGER) return null;
+    const nar = this.#nar;
+    nar.bytes = octets;
+    nar.packets = packets;
+    [nar.src_addr, nar.dst_addr] = [nar.dst_addr, nar.src_addr];
+    [nar.src_port, nar.dst_port] = [nar.dst_port, nar.src_port];
+    [nar.in_if, nar.out_if] = [nar.out_if, nar.in_if];
+    [nar.src_as, nar.dst_as] = [nar.dst_as, nar.src_as];
+    [nar.src_net, nar.dst_net] = [nar.dst_net, nar.src_net];
+    nar.tcp_flags = valueAt(layout, bytes, base, column.reverseTcpFlags);
+    nar.ip_tos = valueAt(layout, bytes, base, column.reverseTos);
+    nar.next_hop = noAddress;
+    nar.flow_direction = flowDirectionNotSaid;
+    const start = timeOf(layout, template.reverseStartKind, column.reverseStart, bytes, base, context);
+    const end = timeOf(layout, template.reverseEndKind, column.reverseEnd, bytes, base, context);
+    if (isTime(start)) nar.time_flow_start_ms = start;
+    if (isTime(end)) nar.time_flow_end_ms = end;
+    return nar;
+  }
+}
+
+function isTime(ms: number): boolean {
+  return ms > 0 && ms < timeMsMax;
+}
+
+/** RFC 5103, and the responder's counters of a firewall. */
+export function hasReverseTraffic({ layout }: Template, bytes: Uint8Array, base: number): boolean {
+  return valueAt(layout, bytes, base, column.reverseOctets) > 0 || valueAt(layout, bytes, base, column.reversePackets) > 0;
 }
 
 /** Some devices fill in both families, with zeros in the one that does not apply. */
@@ -165,13 +202,13 @@ function ownRate(layout: Layout, bytes: Uint8Array, base: number): number {
 /** Where nothing usable tells the end, it is the export time; where nothing tells the start, it is the end. */
 function endOf(template: Template, bytes: Uint8Array, base: number, context: RecordContext): number {
   const end = timeOf(template.layout, template.endKind, column.end, bytes, base, context);
-  return end > 0 && end < timeMsMax ? end : context.exportMs;
+  return isTime(end) ? end : context.exportMs;
 }
 
 function startOf(template: Template, bytes: Uint8Array, base: number, context: RecordContext, end: number): number {
   const { layout } = template;
   const start = timeOf(layout, template.startKind, column.start, bytes, base, context);
-  if (start > 0 && start < timeMsMax) return start;
+  if (isTime(start)) return start;
   if (template.startKind !== 'uptime' || template.endKind !== 'uptime') return end;
   // The exporter's start is unknown, the duration is not.
   const durationMs = (valueAt(layout, bytes, base, column.end) - valueAt(layout, bytes, base, column.start)) | 0;

@@ -3,7 +3,17 @@
  * plan.
  */
 import type { Cursor } from './cursor.ts';
-import { column, columnCount, type Element, elements, reverseElements, reverseEnterprise, type TimeKind } from './element.ts';
+import {
+  column,
+  columnCount,
+  type Element,
+  elements,
+  initiatorRank,
+  responderRank,
+  reverseElements,
+  reverseEnterprise,
+  type TimeKind,
+} from './element.ts';
 
 export interface TemplateField {
   readonly element: number;
@@ -38,7 +48,12 @@ export interface Template {
   readonly targets: readonly (Element | undefined)[];
   readonly startKind: TimeKind;
   readonly endKind: TimeKind;
+  readonly reverseStartKind: TimeKind;
+  readonly reverseEndKind: TimeKind;
+  /** Its records count a second direction, too. */
   readonly hasReverse: boolean;
+  /** Its records tell an event: of a connection that began or was denied, say, which is no usage. */
+  readonly hasEvent: boolean;
   learnedMs: number;
 }
 
@@ -61,7 +76,15 @@ function chooseTargets(fields: readonly TemplateField[], scopes: number): (Eleme
     best.set(element.column, Math.min(best.get(element.column) ?? Number.POSITIVE_INFINITY, element.rank));
     return element;
   });
-  return chosen.map((element) => (element !== undefined && best.get(element.column) === element.rank ? element : undefined));
+  const isBest = ({ column: place, rank }: Element) => best.get(place) === rank;
+  // A responder's count beside any other than the initiator's may be part of that.
+  const hasInitiator = (best.get(column.octets) ?? best.get(column.packets)) === initiatorRank;
+  const counts = (element: Element) => hasInitiator || element.rank !== responderRank || !isReverseCount(element);
+  return chosen.map((element) => (element !== undefined && isBest(element) && counts(element) ? element : undefined));
+}
+
+function isReverseCount(element: Element | undefined): boolean {
+  return element?.column === column.reverseOctets || element?.column === column.reversePackets;
 }
 
 function timeKind(targets: readonly (Element | undefined)[], wanted: number): TimeKind {
@@ -80,7 +103,6 @@ export function compileTemplate(id: number, fields: readonly TemplateField[], sc
     // A field of variable length takes at least the one octet that tells its length.
     recordOctets += field.octets === variableLength ? 1 : field.octets;
   });
-  const hasReverse = fields.some((field) => field.enterprise === reverseEnterprise);
   return {
     id,
     fields,
@@ -91,7 +113,10 @@ export function compileTemplate(id: number, fields: readonly TemplateField[], sc
     targets,
     startKind: timeKind(targets, column.start),
     endKind: timeKind(targets, column.end),
-    hasReverse,
+    reverseStartKind: timeKind(targets, column.reverseStart),
+    reverseEndKind: timeKind(targets, column.reverseEnd),
+    hasReverse: targets.some(isReverseCount),
+    hasEvent: targets.some((element) => element?.column === column.event),
     learnedMs,
   };
 }

@@ -70,10 +70,17 @@ function tableWriter(): (nar: NarText) => void {
 
 function summary(decoder: Decoder, bytes: bigint, packets: bigint, flows: number): string {
   const { datagrams, undecodableDatagrams, unidentifiedDatagrams, templates, optionsRecords, undecodableSets, malformedSets } = decoder.counters;
-  const { counterSamples, discardedPackets } = decoder.counters;
-  const parts = [`${datagrams} datagrams`, `${flows} flows`, `${bytes} bytes`, `${packets} packets`, `${templates} templates`];
+  const { counterSamples, discardedPackets, reverseFlows, events } = decoder.counters;
+  const parts = [
+    `${datagrams} datagrams`,
+    reverseFlows > 0 ? `${flows} flows (${reverseFlows} of them reverse)` : `${flows} flows`,
+    `${bytes} bytes`,
+    `${packets} packets`,
+    `${templates} templates`,
+  ];
   parts.push(`${optionsRecords} options records`, `${undecodableDatagrams + unidentifiedDatagrams} undecodable datagrams`);
   parts.push(`${undecodableSets} sets without a template`, `${malformedSets} malformed sets`);
+  if (events > 0) parts.push(`${events} events without traffic`);
   if (counterSamples > 0) parts.push(`${counterSamples} counter samples`);
   if (discardedPackets > 0) parts.push(`${discardedPackets} discarded packets`);
   return parts.join(', ');

@@ -41,7 +41,12 @@ const counters: readonly (readonly [name: string, help: string, read: Read])[] =
   ['flowledger_collector_withdrawn_templates_total', 'Templates withdrawn by their exporter.', (stats) => stats.decoder.withdrawnTemplates],
   ['flowledger_collector_expired_templates_total', 'Templates that were not repeated in time.', (stats) => stats.decoder.expiredTemplates],
   ['flowledger_collector_options_records_total', 'Options data records read.', (stats) => stats.decoder.optionsRecords],
-  ['flowledger_collector_reverse_flows_total', 'Reverse flows of biflow records.', (stats) => stats.decoder.reverseFlows],
+  ['flowledger_collector_reverse_flows_total', "Of the decoded flows, those of a record's reverse direction.", (stats) => stats.decoder.reverseFlows],
+  [
+    'flowledger_collector_event_records_total',
+    'Records of firewall and NAT events that count no traffic; they are no flows.',
+    (stats) => stats.decoder.events,
+  ],
   ['flowledger_collector_exporter_restarts_total', 'Restarts of exporters, by their sequence numbers.', (stats) => stats.decoder.exporterRestarts],
   ['flowledger_collector_stored_batches_total', 'Batches stored durably.', (stats) => stats.copying.storedBatches],
   ['flowledger_collector_stored_nars_total', 'NARs stored durably.', (stats) => stats.copying.storedNars],

@@ -18,6 +18,10 @@ interface Expected {
   readonly octets_if_buffered?: number;
   readonly packets_if_buffered?: number;
   readonly options_records_if_buffered?: number;
+  readonly reverse_records?: number;
+  readonly reverse_octets?: number;
+  readonly reverse_packets?: number;
+  readonly events?: number;
   readonly counter_samples?: number;
   readonly discarded_packet_samples?: number;
   readonly malformed?: boolean;
@@ -41,7 +45,9 @@ describe.each(Object.entries(expected))('%s', (name, want) => {
     const { decoder, nars } = await decodeCapture(name);
     expect({
       datagrams: decoder.counters.datagrams,
-      records: nars.length,
+      records: nars.length - decoder.counters.reverseFlows + decoder.counters.events,
+      reverse: decoder.counters.reverseFlows,
+      events: decoder.counters.events,
       octets: sum(nars.map((nar) => nar.bytes)),
       packets: sum(nars.map((nar) => nar.packets)),
       options: decoder.counters.optionsRecords,
@@ -51,8 +57,10 @@ describe.each(Object.entries(expected))('%s', (name, want) => {
     }).toEqual({
       datagrams: want.datagrams,
       records: want.records_if_buffered ?? want.records,
-      octets: want.octets_if_buffered ?? want.octets,
-      packets: want.packets_if_buffered ?? want.packets,
+      reverse: want.reverse_records ?? 0,
+      events: want.events ?? 0,
+      octets: (want.octets_if_buffered ?? want.octets) + (want.reverse_octets ?? 0),
+      packets: (want.packets_if_buffered ?? want.packets) + (want.reverse_packets ?? 0),
       options: want.options_records_if_buffered ?? want.options_records,
       templates: want.templates + want.options_templates,
       counterSamples: want.counter_samples ?? 0,
@@ -63,8 +71,9 @@ describe.each(Object.entries(expected))('%s', (name, want) => {
   test('gives the octets and packets scaled by the sampling rates that the exporter tells', async () => {
     if (want.records_if_buffered !== undefined) return;
     const { nars } = await decodeCapture(name);
-    expect(sum(nars.map((nar) => nar.bytes * Math.max(1, nar.sampling_rate)))).toBe(want.octets_scaled);
-    expect(sum(nars.map((nar) => nar.packets * Math.max(1, nar.sampling_rate)))).toBe(want.packets_scaled);
+    // No capture has both sampling and reverse directions.
+    expect(sum(nars.map((nar) => nar.bytes * Math.max(1, nar.sampling_rate)))).toBe(want.octets_scaled + (want.reverse_octets ?? 0));
+    expect(sum(nars.map((nar) => nar.packets * Math.max(1, nar.sampling_rate)))).toBe(want.packets_scaled + (want.reverse_packets ?? 0));
   });
 
   test('counts the sets whose template never comes, and every datagram', async () => {
