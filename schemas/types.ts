@@ -295,6 +295,37 @@ export interface Base {
   snapshot: null | SnapshotName;
 }
 
+/** Empty octets and 0 are values that are not said, unless a field says otherwise. */
+export interface NarDetails {
+  /** 6 octets. */
+  src_mac: Uint8Array;
+  dst_mac: Uint8Array;
+  /** Label stack, top first; 3 octets each: label (20 bits), traffic class (3), bottom of stack (1). */
+  mpls_labels: Uint8Array;
+  /** After translation: 4 or 16 octets. */
+  nat_src_addr: Uint8Array;
+  nat_dst_addr: Uint8Array;
+  /** 4 or 16 octets. */
+  bgp_next_hop: Uint8Array;
+  /** Classification engine in the first octet, selector in the others (RFC 6759). */
+  application_id: Uint8Array;
+  /** VLAN as received; of two tags the outer one. */
+  src_vlan: number;
+  /** VLAN as sent. */
+  dst_vlan: number;
+  /** The inner one of two tags. */
+  customer_vlan: number;
+  nat_src_port: number;
+  nat_dst_port: number;
+  /** -1 where it is not said, or the flow is no ICMP. */
+  icmp_type: number;
+  icmp_code: number;
+  ingress_vrf: number;
+  egress_vrf: number;
+  /** Upper two bits: 1 forwarded, 2 dropped, 3 consumed; lower six: the reason (RFC 7270). */
+  forwarding_status: number;
+}
+
 /** One network accounting record. sampler_address and observation_domain_id are those of exporters[exporter]. */
 export interface Nar {
   /** Index into exporters. */
@@ -326,6 +357,8 @@ export interface Nar {
   time_flow_start_ms: number;
   time_flow_end_ms: number;
   time_received_ms: number;
+  /** What only some exporters say; null where this one says none of it. */
+  details: null | NarDetails;
 }
 
 /** One message of topic nars: network accounting records of one partition from one incarnation of a collector. */

@@ -1,9 +1,10 @@
 /** One data record -> one NAR, by the decode plan of its template. */
 import type { Nar } from '../../schemas/types.ts';
 import { readUnsigned } from './cursor.ts';
+import { DetailsReader, reverseDetails } from './details.ts';
 import { column, type TimeKind } from './element.ts';
 import { rateOf, type Sampling } from './sampling.ts';
-import { type Layout, octetsBits, octetsMask, type Template } from './template.ts';
+import { type Layout, octetsBits, octetsMask, type Template, valueAt } from './template.ts';
 
 /** What a record's meaning depends on beside its own octets. */
 export interface RecordContext {
@@ -25,12 +26,6 @@ export const flowDirectionNotSaid = 255;
 const timeMsMax = 253_402_300_800_000;
 /** From 1900 (NTP) to 1970 (Unix), in seconds. */
 const ntpOffset = 2_208_988_800;
-
-/** A value of the record, 0 where it has none. */
-export function valueAt(layout: Layout, bytes: Uint8Array, base: number, place: number): number {
-  const entry = layout[place]!;
-  return entry < 0 ? 0 : readUnsigned(bytes, base + (entry >> octetsBits), entry & octetsMask);
-}
 
 function has(layout: Layout, place: number): boolean {
   return layout[place]! >= 0;
@@ -78,6 +73,7 @@ export function emptyNar(): Nar {
     time_flow_start_ms: 0,
     time_flow_end_ms: 0,
     time_received_ms: 0,
+    details: null,
   };
 }
 
@@ -88,6 +84,7 @@ export class RecordReader {
   readonly #source = new AddressRoom();
   readonly #destination = new AddressRoom();
   readonly #nextHop = new AddressRoom();
+  readonly #details = new DetailsReader();
   readonly #nar: Nar = emptyNar();
 
   /** The same object at each call, addresses included. null where a counter is implausible (2^53 or more). */
@@ -120,6 +117,7 @@ export class RecordReader {
     nar.time_flow_end_ms = endOf(template, bytes, base, context);
     nar.time_flow_start_ms = startOf(template, bytes, base, context, nar.time_flow_end_ms);
     nar.time_received_ms = context.receivedMs;
+    nar.details = template.hasDetails ? this.#details.read(layout, bytes, base, nar.proto) : null;
     return nar;
   }
 
@@ -148,6 +146,7 @@ export class RecordReader {
     const end = timeOf(layout, template.reverseEndKind, column.reverseEnd, bytes, base, context);
     if (isTime(start)) nar.time_flow_start_ms = start;
     if (isTime(end)) nar.time_flow_end_ms = end;
+    if (nar.details !== null) reverseDetails(nar.details);
     return nar;
   }
 }

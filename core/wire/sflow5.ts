@@ -4,7 +4,10 @@
  */
 import type { Nar } from '../../schemas/types.ts';
 import { addressText } from '../nar/address.ts';
+import { labelOctets, noDetails } from '../nar/details.ts';
 import { type Cursor, readUnsigned } from './cursor.ts';
+import { DetailRooms } from './details.ts';
+import { labelColumns } from './element.ts';
 import { noPacketHeader, type PacketHeader, readPacketHeader } from './packet-header.ts';
 import { emptyNar, flowDirectionNotSaid } from './record.ts';
 
@@ -45,7 +48,7 @@ export function readSflow5Header(bytes: Buffer): Sflow5Header | undefined {
 export const sampleFormat = { flow: 1, counters: 2, expandedFlow: 3, expandedCounters: 4, discardedPacket: 5 } as const;
 
 /** Enterprise number 0 and format of a record in a flow sample. */
-const recordFormat = { header: 1, ethernet: 2, ipv4: 3, ipv6: 4, vlans: 1001, router: 1002, gateway: 1003 } as const;
+const recordFormat = { header: 1, ethernet: 2, ipv4: 3, ipv6: 4, vlans: 1001, router: 1002, gateway: 1003, nat: 1007 } as const;
 
 /** A flow sample's own header: what it says beside its records. */
 interface SampleHeader {
@@ -54,6 +57,8 @@ interface SampleHeader {
   samplingRate: number;
   inIf: number;
   outIf: number;
+  /** The agent did not send the packet on. */
+  isDiscarded: boolean;
   records: number;
 }
 
@@ -80,11 +85,12 @@ const lengthRank = { none: 0, network: 1, ethernet: 2, frame: 3 } as const;
 export class FlowSampleReader {
   /** Sequence number and source of the sample that was read last: `type x 2^32 + index`. */
   readonly sample: Readonly<Pick<SampleHeader, 'sequence' | 'source'>>;
-  readonly #sample: SampleHeader = { sequence: 0, source: 0, samplingRate: 0, inIf: 0, outIf: 0, records: 0 };
+  readonly #sample: SampleHeader = { sequence: 0, source: 0, samplingRate: 0, inIf: 0, outIf: 0, isDiscarded: false, records: 0 };
   readonly #packet: PacketHeader = noPacketHeader();
   readonly #source = new SampledAddress();
   readonly #destination = new SampledAddress();
   readonly #nextHop = new SampledAddress();
+  readonly #rooms = new DetailRooms();
   readonly #nar: Nar = emptyNar();
   #lengthRank: number = lengthRank.none;
 
@@ -110,7 +116,10 @@ export class FlowSampleReader {
     // The pool of packets, and samples that the agent itself dropped for want of resources.
     cursor.skip(8);
     sample.inIf = expanded ? readInterface(cursor.u32(), cursor.u32()) : readCompactInterface(cursor.u32());
-    sample.outIf = expanded ? readInterface(cursor.u32(), cursor.u32()) : readCompactInterface(cursor.u32());
+    const compact = expanded ? 0 : cursor.u32();
+    const format = expanded ? cursor.u32() : compact >>> 30;
+    sample.outIf = expanded ? readInterface(format, cursor.u32()) : readCompactInterface(compact);
+    sample.isDiscarded = format === discardedFormat;
     sample.records = cursor.u32();
     return true;
   }
@@ -127,6 +136,7 @@ export class FlowSampleReader {
       this.#readRecord(nar, format, cursor.bytes, cursor.at, cursor.at + octets);
       cursor.skip(octets);
     }
+    nar.details = this.#rooms.said();
     return this.#lengthRank === lengthRank.none ? null : nar;
   }
 
@@ -155,17 +165,26 @@ export class FlowSampleReader {
     nar.time_flow_start_ms = receivedMs;
     nar.time_flow_end_ms = receivedMs;
     nar.time_received_ms = receivedMs;
+    this.#beginDetails();
+  }
+
+  #beginDetails(): void {
+    const { details } = this.#rooms;
+    Object.assign(details, nothingSaid);
+    if (this.#sample.isDiscarded) details.forwarding_status = statusDropped;
   }
 
   /** A record that ends before its fields do says nothing. */
   #readRecord(nar: Nar, format: number, bytes: Uint8Array, at: number, end: number): void {
     const octets = end - at;
     if (format === recordFormat.header && octets >= 16) this.#readHeaderRecord(nar, bytes, at, end);
-    else if (format === recordFormat.ethernet && octets >= 4) this.#takeLength(nar, lengthRank.ethernet, readUnsigned(bytes, at, 4));
+    else if (format === recordFormat.ethernet && octets >= 20) this.#readEthernet(nar, bytes, at);
     else if (format === recordFormat.ipv4 && octets >= 32) this.#readNetwork(nar, bytes, at, 4);
     else if (format === recordFormat.ipv6 && octets >= 56) this.#readNetwork(nar, bytes, at, 16);
     else if (format === recordFormat.router) this.#readRouter(nar, bytes, at, end);
-    else if (format === recordFormat.gateway) readGateway(nar, bytes, at, end);
+    else if (format === recordFormat.gateway) this.#readGateway(nar, bytes, at, end);
+    else if (format === recordFormat.vlans && octets >= 16) this.#readVlans(bytes, at);
+    else if (format === recordFormat.nat) this.#readNat(bytes, at, end);
   }
 
   #readHeaderRecord(nar: Nar, bytes: Uint8Array, at: number, end: number): void {
@@ -174,6 +193,7 @@ export class FlowSampleReader {
     this.#takeLength(nar, lengthRank.frame, readUnsigned(bytes, at + 4, 4));
     const packet = this.#packet;
     readPacketHeader(packet, bytes, at + 16, headerEnd, readUnsigned(bytes, at, 4));
+    this.#detailPacket(packet, bytes);
     if (packet.srcAddressAt < 0) return;
     const octets = packet.v6 ? 16 : 4;
     nar.src_addr = this.#source.read(bytes, packet.srcAddressAt, octets);
@@ -183,6 +203,48 @@ export class FlowSampleReader {
     nar.proto = packet.proto;
     nar.tcp_flags = packet.tcpFlags;
     nar.ip_tos = packet.tos;
+  }
+
+  #detailPacket(packet: PacketHeader, bytes: Uint8Array): void {
+    const rooms = this.#rooms;
+    const { details } = rooms;
+    details.src_mac = rooms.srcMac.read(bytes, packet.srcMacAt, 6);
+    details.dst_mac = rooms.dstMac.read(bytes, packet.dstMacAt, 6);
+    // The switch knows the VLAN of a port without tags, too.
+    details.src_vlan ||= packet.vlan;
+    details.customer_vlan = packet.customerVlan;
+    details.icmp_type = packet.icmpType;
+    details.icmp_code = packet.icmpCode;
+    if (packet.labels === 0) return;
+    const labels = Math.min(packet.labels, labelsMax);
+    const whole = rooms.labels.view(labels * labelOctets);
+    for (let i = 0; i < labels * labelOctets; i++) whole[i] = bytes[packet.labelsAt + Math.floor(i / labelOctets) * 4 + (i % labelOctets)]!;
+    details.mpls_labels = whole;
+  }
+
+  #readEthernet(nar: Nar, bytes: Uint8Array, at: number): void {
+    this.#takeLength(nar, lengthRank.ethernet, readUnsigned(bytes, at, 4));
+    const rooms = this.#rooms;
+    rooms.details.src_mac = rooms.srcMac.read(bytes, at + 4, 6);
+    rooms.details.dst_mac = rooms.dstMac.read(bytes, at + 12, 6);
+  }
+
+  /** A VLAN that is none is one that the switch does not know. */
+  #readVlans(bytes: Uint8Array, at: number): void {
+    const { details } = this.#rooms;
+    const [source, destination] = [readUnsigned(bytes, at, 4), readUnsigned(bytes, at + 8, 4)];
+    if (source > 0 && source <= vlanMax) details.src_vlan = source;
+    if (destination <= vlanMax) details.dst_vlan = destination;
+  }
+
+  #readNat(bytes: Uint8Array, start: number, end: number): void {
+    const sourceOctets = addressOctetsAt(bytes, start, end);
+    const at = start + 4 + sourceOctets;
+    const destinationOctets = sourceOctets < 0 ? -1 : addressOctetsAt(bytes, at, end);
+    if (destinationOctets < 0) return;
+    const rooms = this.#rooms;
+    rooms.details.nat_src_addr = rooms.natSource.read(bytes, start + 4, sourceOctets);
+    rooms.details.nat_dst_addr = rooms.natDestination.read(bytes, at + 4, destinationOctets);
   }
 
   /** What the agent read out of the packet itself: it counts where the packet's header is not there, too. */
@@ -213,6 +275,26 @@ export class FlowSampleReader {
     nar.src_net = Math.min(readUnsigned(bytes, at, 4), 128);
     nar.dst_net = Math.min(readUnsigned(bytes, at + 4, 4), 128);
   }
+
+  /** The AS of the source, and the last one of the path, which is the destination's; without a path the destination is the agent's own AS. */
+  #readGateway(nar: Nar, bytes: Uint8Array, start: number, end: number): void {
+    const octets = addressOctetsAt(bytes, start, end);
+    const at = start + 4 + octets;
+    if (octets < 0 || at + 16 > end) return;
+    const rooms = this.#rooms;
+    rooms.details.bgp_next_hop = rooms.bgpNextHop.read(bytes, start + 4, octets);
+    const ownAs = readUnsigned(bytes, at, 4);
+    nar.src_as = readUnsigned(bytes, at + 4, 4) || ownAs;
+    nar.dst_as = ownAs;
+    const segments = readUnsigned(bytes, at + 12, 4);
+    let next = at + 16;
+    for (let i = 0; i < segments && next + 8 <= end; i++) {
+      const numbers = readUnsigned(bytes, next + 4, 4);
+      if (numbers > (end - next - 8) / 4) return;
+      next += 8 + 4 * numbers;
+      if (numbers > 0) nar.dst_as = readUnsigned(bytes, next - 4, 4);
+    }
+  }
 }
 
 /** Octets of the address whose type stands at `at`; -1 where there is no such address before `end`. */
@@ -222,26 +304,17 @@ function addressOctetsAt(bytes: Uint8Array, at: number, end: number): number {
   return octets === undefined || at + 4 + octets > end ? -1 : octets;
 }
 
-/** The AS of the source, and the last one of the path, which is the destination's; without a path the destination is the agent's own AS. */
-function readGateway(nar: Nar, bytes: Uint8Array, start: number, end: number): void {
-  const octets = addressOctetsAt(bytes, start, end);
-  const at = start + 4 + octets;
-  if (octets < 0 || at + 16 > end) return;
-  const ownAs = readUnsigned(bytes, at, 4);
-  nar.src_as = readUnsigned(bytes, at + 4, 4) || ownAs;
-  nar.dst_as = ownAs;
-  const segments = readUnsigned(bytes, at + 12, 4);
-  let next = at + 16;
-  for (let i = 0; i < segments && next + 8 <= end; i++) {
-    const numbers = readUnsigned(bytes, next + 4, 4);
-    if (numbers > (end - next - 8) / 4) return;
-    next += 8 + 4 * numbers;
-    if (numbers > 0) nar.dst_as = readUnsigned(bytes, next - 4, 4);
-  }
-}
-
 /** "From or to the agent itself." */
 const internalInterface = 0x3fff_ffff;
+
+/** The format of an interface that tells why a packet was discarded. */
+const discardedFormat = 1;
+/** Forwarding status: dropped, for a reason that is not told here. */
+const statusDropped = 0x80;
+const vlanMax = 4_095;
+/** As many as IPFIX has elements for. */
+const labelsMax = labelColumns.length;
+const nothingSaid = noDetails();
 
 function readCompactInterface(value: number): number {
   return readInterface(value >>> 30, value & 0x3fff_ffff);

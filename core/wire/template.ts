@@ -2,10 +2,11 @@
  * Templates (RFC 3954 section 5, RFC 7011 section 3.4): what an exporter says about the layout of its data records, compiled once into a decode
  * plan.
  */
-import type { Cursor } from './cursor.ts';
+import { type Cursor, readUnsigned } from './cursor.ts';
 import {
   column,
   columnCount,
+  detailsFrom,
   type Element,
   elements,
   initiatorRank,
@@ -34,6 +35,12 @@ export type Layout = Int32Array;
 export const octetsBits = 5;
 export const octetsMask = 31;
 
+/** A value of the record, 0 where it has none. */
+export function valueAt(layout: Layout, bytes: Uint8Array, base: number, place: number): number {
+  const entry = layout[place]!;
+  return entry < 0 ? 0 : readUnsigned(bytes, base + (entry >> octetsBits), entry & octetsMask);
+}
+
 export interface Template {
   readonly id: number;
   readonly fields: readonly TemplateField[];
@@ -54,6 +61,8 @@ export interface Template {
   readonly hasReverse: boolean;
   /** Its records tell an event: of a connection that began or was denied, say, which is no usage. */
   readonly hasEvent: boolean;
+  /** Its records have fields of NarDetails. */
+  readonly hasDetails: boolean;
   learnedMs: number;
 }
 
@@ -95,7 +104,8 @@ function timeKind(targets: readonly (Element | undefined)[], wanted: number): Ti
 export function compileTemplate(id: number, fields: readonly TemplateField[], scopes: number, learnedMs: number): Template {
   const targets = chooseTargets(fields, scopes);
   const varies = fields.some((field) => field.octets === variableLength);
-  const layout: Layout = new Int32Array(columnCount).fill(-1);
+  const hasDetails = targets.some((element) => element !== undefined && element.column >= detailsFrom);
+  const layout: Layout = new Int32Array(hasDetails ? columnCount : detailsFrom).fill(-1);
   let recordOctets = 0;
   fields.forEach((field, index) => {
     const element = targets[index];
@@ -117,6 +127,7 @@ export function compileTemplate(id: number, fields: readonly TemplateField[], sc
     reverseEndKind: timeKind(targets, column.reverseEnd),
     hasReverse: targets.some(isReverseCount),
     hasEvent: targets.some((element) => element?.column === column.event),
+    hasDetails,
     learnedMs,
   };
 }

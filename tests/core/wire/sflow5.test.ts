@@ -97,6 +97,45 @@ describe('a flow sample', () => {
     expect(one(flowSample(1, [ipv6]))).toMatchObject({ src_addr: '2001:db8::1', dst_addr: '2001:db8::2', proto: 58, ip_tos: 0x20, bytes: 1380 });
   });
 
+  test('has the details of its packet, and those that the switch knows', () => {
+    const mac = { src_mac: '0a:0b:0c:0d:0e:02', dst_mac: '0a:0b:0c:0d:0e:01' };
+    const none = {
+      mpls_labels: '',
+      nat_src_addr: '',
+      bgp_next_hop: '',
+      src_vlan: 0,
+      dst_vlan: 0,
+      customer_vlan: 0,
+      icmp_type: -1,
+      forwarding_status: 0,
+    };
+    expect(one(flowSample(1, [rawHeader])).details).toMatchObject({ ...none, ...mac });
+    const vlans = sized(1001, words(10, 0, 20, 0));
+    const nat = sized(1007, words(1, 0xc0000205, 1, 0xc0000206));
+    const gateway = sized(1003, words(1, 0xc0000264, 64500, 0, 0, 0, 0, 100));
+    for (const records of [
+      [vlans, nat, gateway, rawHeader],
+      [rawHeader, gateway, nat, vlans],
+    ]) {
+      const wanted = { src_vlan: 10, dst_vlan: 20, nat_src_addr: '192.0.2.5', nat_dst_addr: '192.0.2.6', bgp_next_hop: '192.0.2.100' };
+      expect(one(flowSample(1, records)).details).toMatchObject({ ...none, ...mac, ...wanted });
+    }
+    const tagged = Buffer.concat([
+      ethernetFrame.subarray(0, 12),
+      octets([0x88a8, 2], [30, 2], [0x8100, 2], [40, 2], [0x8847, 2], [(99 << 4) | 0, 3], [64, 1], [(98 << 4) | 1, 3], [64, 1]),
+      octets([0x45, 1], [0, 1], [28, 2], [0, 4], [64, 1], [1, 1], [0, 2], [1, 4], [2, 4], [3, 1], [4, 1], [0, 2]),
+    ]);
+    const header = sized(1, Buffer.concat([words(1, 1500, 4, tagged.length), tagged, Buffer.alloc(-tagged.length & 3)]));
+    const deep = { src_vlan: 30, customer_vlan: 40, mpls_labels: '99/98', icmp_type: 3, icmp_code: 4 };
+    expect(one(flowSample(1, [header])).details).toMatchObject({ ...mac, ...deep });
+    // The switch's own word before the tag, unless it does not know.
+    expect(one(flowSample(1, [header, vlans])).details).toMatchObject({ src_vlan: 10, dst_vlan: 20, customer_vlan: 40 });
+    expect(one(flowSample(1, [header, sized(1001, words(0xffff_ffff, 0, 0xffff_ffff, 0))])).details).toMatchObject({ src_vlan: 30, dst_vlan: 0 });
+    expect(one(flowSample(1, [rawHeader], 7, 3, 0x4000_0101)).details).toMatchObject({ forwarding_status: 0x80 });
+    const bare = sized(3, words(1400, 6, 0x0a000003, 0x0a000004, 1000, 2000, 0x12, 0xb8));
+    expect(one(flowSample(1, [bare])).details).toBeNull();
+  });
+
   test('that tells no length is rejected, and counted', () => {
     const { take, nars, decoder, report } = decoding();
     take(datagram({ sequence: 1 }, flowSample(1, [sized(1002, words(1, 1, 24, 16))]), flowSample(2, [rawHeader])));
