@@ -2,15 +2,17 @@
 import type { ExporterReport, Nar } from '../../schemas/types.ts';
 import { Cursor, readUnsigned } from './cursor.ts';
 import { type DecoderCounters, noCounts } from './decoder-counters.ts';
-import { column } from './element.ts';
 import { Exporter, type ExporterSlot, type ExportProtocol, exporterKey, type WaitingDatagram, type WaitingSet } from './exporter.ts';
 import { signatureOf } from './exporter-sequence.ts';
 import { ipfixHeaderOctets, readIpfixHeader, readIpfixTemplate } from './ipfix.ts';
 import { dataSetIdMin, type SetHeader, type TemplateRecord } from './message.ts';
-import { isNetflow5Whole, netflow5HeaderOctets, netflow5Template, readNetflow5Header } from './netflow5.ts';
+import { type FixedHeader, fixedHeaderOctets, isFixedWhole, netflow5Template, readNetflow5Header } from './netflow5.ts';
+import { netflow7Template, readNetflow7Header } from './netflow7.ts';
 import { netflow9HeaderOctets, readNetflow9Header, readNetflow9Template } from './netflow9.ts';
 import { takeOptions } from './options.ts';
-import { type RecordContext, RecordReader, valueAt } from './record.ts';
+import { hasReverseTraffic, type RecordContext, RecordReader } from './record.ts';
+import { SflowSamples } from './sflow-samples.ts';
+import { readSflow5Header, sflow5HeaderOctetsMin, sflow5Version } from './sflow5.ts';
 import { layOut, type Template } from './template.ts';
 import { recordsMaxIn, WaitingSets } from './waiting.ts';
 
@@ -53,7 +55,9 @@ const sweepEveryMs = 1_000;
  */
 export type NarSink = (nar: Nar, slot: ExporterSlot) => void;
 
-const protocolCodes: Readonly<Record<ExportProtocol, number>> = { netflow_v5: 0, netflow_v9: 1, ipfix: 2 };
+const protocolCodes: Readonly<Record<ExportProtocol, number>> = { netflow_v5: 0, netflow_v9: 1, ipfix: 2, sflow_v5: 3, netflow_v7: 4 };
+/** More than there are protocols. */
+const protocolCodesMax = 8;
 
 export class Decoder {
   readonly counters: DecoderCounters = noCounts();
@@ -61,6 +65,7 @@ export class Decoder {
   readonly #exporters = new Map<string, Map<number, Exporter>>();
   readonly #restored = new Map<string, string>();
   readonly #reader = new RecordReader();
+  readonly #samples = new SflowSamples(this.counters);
   readonly #waiting: WaitingSets;
   /** One object for all records, so that decoding a record allocates nothing. */
   readonly #context: RecordContext = { receivedMs: 0, exportMs: 0, uptimeMs: -1, systemInitMs: 0, headerRate: 0, exporter: 0 };
@@ -82,10 +87,15 @@ export class Decoder {
     this.counters.datagrams++;
     this.counters.bytes += bytes.length;
     const version = bytes.length >= 2 ? readUnsigned(bytes, 0, 2) : 0;
-    if (version === 5 && bytes.length >= netflow5HeaderOctets) this.#decodeNetflow5(bytes, exporterAddress, receivedMs, sink);
+    if (version === 5 && bytes.length >= fixedHeaderOctets)
+      this.#decodeFixed('netflow_v5', readNetflow5Header(bytes), netflow5Template, bytes, exporterAddress, receivedMs, sink);
     else if (version === 9 && bytes.length >= netflow9HeaderOctets)
       this.#decodeSets(readNetflow9Header(bytes), bytes, exporterAddress, receivedMs, sink);
     else if (version === 10 && bytes.length >= ipfixHeaderOctets) this.#decodeIpfix(bytes, exporterAddress, receivedMs, sink);
+    else if (version === 7 && bytes.length >= fixedHeaderOctets)
+      this.#decodeFixed('netflow_v7', readNetflow7Header(bytes), netflow7Template, bytes, exporterAddress, receivedMs, sink);
+    else if (version === 0 && bytes.length >= sflow5HeaderOctetsMin && readUnsigned(bytes, 2, 2) === sflow5Version)
+      this.#decodeSflow5(bytes, exporterAddress, receivedMs, sink);
     else this.counters.unidentifiedDatagrams++;
   }
 
@@ -103,6 +113,7 @@ export class Decoder {
         // What is still to be reported keeps it.
         if (!outlived || exporter.hasNews()) continue;
         ofAddress.delete(code);
+        this.#samples.forget(exporter);
         // Should it come back, its position still tells what was lost meanwhile.
         if (exporter.flowsEver > 0 && this.#restored.size < this.#limits.exportersMax) this.#restored.set(exporter.key, exporter.position());
         this.counters.exporters--;
@@ -148,8 +159,15 @@ export class Decoder {
     for (const [key, position] of positions) this.#restored.set(key, position);
   }
 
-  #exporterOf(address: string, observationDomainId: number, protocol: ExportProtocol, receivedMs: number): Exporter | undefined {
-    const code = observationDomainId * 4 + protocolCodes[protocol];
+  /** address tells it from all others; samplerAddress is what it is called. */
+  #exporterOf(
+    address: string,
+    observationDomainId: number,
+    protocol: ExportProtocol,
+    receivedMs: number,
+    samplerAddress = address,
+  ): Exporter | undefined {
+    const code = observationDomainId * protocolCodesMax + protocolCodes[protocol];
     const known = this.#exporters.get(address)?.get(code);
     if (known !== undefined) {
       known.lastMs = receivedMs;
@@ -160,35 +178,63 @@ export class Decoder {
       return undefined;
     }
     const { templatesPerExporterMax: templatesMax, templateExpiryMs: expiryMs } = this.#limits;
-    const exporter = new Exporter(this.#exportersEver++, address, observationDomainId, protocol, { templatesMax, expiryMs });
+    const key = exporterKey(address, observationDomainId, protocol);
+    const exporter = new Exporter(this.#exportersEver++, key, samplerAddress, observationDomainId, protocol, { templatesMax, expiryMs });
     exporter.lastMs = receivedMs;
     this.counters.exporters++;
     const ofAddress = this.#exporters.get(address);
     if (ofAddress === undefined) this.#exporters.set(address, new Map([[code, exporter]]));
     else ofAddress.set(code, exporter);
-    const key = exporterKey(address, observationDomainId, protocol);
     const position = this.#restored.get(key);
     if (position !== undefined) exporter.restore(position);
     this.#restored.delete(key);
     return exporter;
   }
 
-  #decodeNetflow5(bytes: Buffer, address: string, receivedMs: number, sink: NarSink): void {
-    const header = readNetflow5Header(bytes);
-    const exporter = this.#exporterOf(address, header.observationDomainId, 'netflow_v5', receivedMs);
+  /** NetFlow v5 and v7, whose records are always the same. */
+  #decodeFixed(
+    protocol: ExportProtocol,
+    header: FixedHeader,
+    template: Template,
+    bytes: Buffer,
+    address: string,
+    receivedMs: number,
+    sink: NarSink,
+  ): void {
+    const exporter = this.#exporterOf(address, header.observationDomainId, protocol, receivedMs);
     if (exporter === undefined) return;
     exporter.receivedDatagrams++;
     // The sequence of a corrupt header is worth nothing either: the next datagram tells what is missing.
-    if (!isNetflow5Whole(bytes, header.count)) {
+    if (!isFixedWhole(bytes, header.count, template.recordOctets)) {
       this.#countUndecodable(exporter);
       return;
     }
     if (!this.#arrive(exporter, bytes, header.sequence, header.exportMs, header.uptimeMs)) return;
     this.#setContext(exporter, receivedMs, header.exportMs, header.uptimeMs);
     this.#context.headerRate = header.samplingRate;
-    const end = netflow5HeaderOctets + header.count * netflow5Template.recordOctets;
-    this.#decodeRecords(exporter, netflow5Template, bytes, netflow5HeaderOctets, end, sink);
+    const end = fixedHeaderOctets + header.count * template.recordOctets;
+    this.#decodeRecords(exporter, template, bytes, fixedHeaderOctets, end, sink);
     exporter.sequence.settle(header.count, 0);
+  }
+
+  /**
+   * An agent is called by the address that it gives itself, which stays the same when another host passes its datagrams on; told apart it is by the
+   * sender's as well, since agents that are set up alike may give the same one.
+   */
+  #decodeSflow5(bytes: Buffer, address: string, receivedMs: number, sink: NarSink): void {
+    const header = readSflow5Header(bytes);
+    if (header === undefined) {
+      this.counters.unidentifiedDatagrams++;
+      return;
+    }
+    const agent = header.agent || address;
+    const exporter = this.#exporterOf(agent === address ? address : `${address}/${agent}`, header.subAgentId, 'sflow_v5', receivedMs, agent);
+    if (exporter === undefined) return;
+    exporter.receivedDatagrams++;
+    const restarts = exporter.sequence.restarts;
+    if (!this.#arrive(exporter, bytes, header.sequence, this.#samples.exportMs(exporter, header, receivedMs), header.uptimeMs)) return;
+    exporter.sequence.settle(1, 0);
+    if (!this.#samples.take(exporter, header, bytes, receivedMs, exporter.sequence.restarts !== restarts, sink)) this.#countUndecodable(exporter);
   }
 
   #decodeIpfix(bytes: Buffer, address: string, receivedMs: number, sink: NarSink): void {
@@ -379,14 +425,34 @@ export class Decoder {
   #takeFlow(exporter: Exporter, template: Template, bytes: Buffer, at: number, sink: NarSink): void {
     const nar = this.#reader.read(template, bytes, at, this.#context, exporter.sampling);
     if (nar === null) {
-      exporter.rejectedFlows++;
-      this.counters.rejectedFlows++;
+      this.#reject(exporter);
       return;
     }
-    if (template.hasReverse && hasReverseTraffic(template, bytes, at)) this.counters.reverseFlows++;
+    const hasReverse = template.hasReverse && hasReverseTraffic(template, bytes, at);
+    if (template.hasEvent && nar.bytes === 0 && nar.packets === 0 && !hasReverse) {
+      this.counters.events++;
+      return;
+    }
+    this.#give(exporter, nar, sink);
+    if (!hasReverse) return;
+    const reverse = this.#reader.readReverse(template, bytes, at, this.#context);
+    if (reverse === null) {
+      this.#reject(exporter);
+      return;
+    }
+    this.counters.reverseFlows++;
+    this.#give(exporter, reverse, sink);
+  }
+
+  #give(exporter: Exporter, nar: Nar, sink: NarSink): void {
     exporter.flowsEver++;
     this.counters.flows++;
     sink(nar, exporter);
+  }
+
+  #reject(exporter: Exporter): void {
+    exporter.rejectedFlows++;
+    this.counters.rejectedFlows++;
   }
 
   #arrive(exporter: Exporter, bytes: Buffer, sequence: number, exportMs: number, uptimeMs: number): boolean {
@@ -440,8 +506,4 @@ interface Intake {
 /** Template and options template sets: 0 and 1 in NetFlow v9, 2 and 3 in IPFIX. */
 function isTemplateSet(protocol: SetHeader['protocol'], id: number): boolean {
   return protocol === 'ipfix' ? id === 2 || id === 3 : id === 0 || id === 1;
-}
-
-function hasReverseTraffic({ layout }: Template, bytes: Uint8Array, at: number): boolean {
-  return valueAt(layout, bytes, at, column.reverseOctets) > 0 || valueAt(layout, bytes, at, column.reversePackets) > 0;
 }
