@@ -1,3 +1,9 @@
+/**
+ * corrupt: not what was written. expired: the exporter had not repeated it in time, or it is from the future. restarted: the exporter started anew
+ * since, and may use its ids for something else. refused: beyond a bound.
+ */
+export type IgnoredBecause = 'corrupt' | 'expired' | 'restarted' | 'refused';
+
 /** What a decoder counts over all exporters. Monotonic, the gauges aside. */
 export interface DecoderCounters {
   datagrams: number;
@@ -14,6 +20,12 @@ export interface DecoderCounters {
   refusedTemplates: number;
   withdrawnTemplates: number;
   expiredTemplates: number;
+  /** Templates, and states of options, of an earlier process that were taken up again. */
+  recalledTemplates: number;
+  /** Those that were not, by why. */
+  ignoredTemplates: Record<IgnoredBecause, number>;
+  /** Handed out to be kept for the next process, repeats included. */
+  savedTemplates: number;
   optionsRecords: number;
   malformedSets: number;
   /** Data sets whose template did not come in time. */
@@ -43,6 +55,9 @@ export function noCounts(): DecoderCounters {
     refusedTemplates: 0,
     withdrawnTemplates: 0,
     expiredTemplates: 0,
+    recalledTemplates: 0,
+    ignoredTemplates: { corrupt: 0, expired: 0, restarted: 0, refused: 0 },
+    savedTemplates: 0,
     optionsRecords: 0,
     malformedSets: 0,
     undecodableSets: 0,

@@ -4,6 +4,7 @@ import { Cursor, readUnsigned } from './cursor.ts';
 import { type DecoderCounters, noCounts } from './decoder-counters.ts';
 import { column } from './element.ts';
 import { Exporter, type ExporterSlot, type ExportProtocol, exporterKey, type WaitingDatagram, type WaitingSet } from './exporter.ts';
+import { ExporterMemory, type MemoryChange } from './exporter-memory.ts';
 import { signatureOf } from './exporter-sequence.ts';
 import { ipfixHeaderOctets, readIpfixHeader, readIpfixTemplate } from './ipfix.ts';
 import { dataSetIdMin, type SetHeader, type TemplateRecord } from './message.ts';
@@ -16,6 +17,7 @@ import { recordsMaxIn, WaitingSets } from './waiting.ts';
 
 export type { DecoderCounters } from './decoder-counters.ts';
 export type { ExporterSlot, ExportProtocol } from './exporter.ts';
+export type { MemoryChange } from './exporter-memory.ts';
 
 export interface DecoderLimits {
   /** Exporters (address, observation domain, protocol) that are known at a time; datagrams of further ones are refused. */
@@ -60,6 +62,7 @@ export class Decoder {
   readonly #limits: DecoderLimits;
   readonly #exporters = new Map<string, Map<number, Exporter>>();
   readonly #restored = new Map<string, string>();
+  readonly #memory: ExporterMemory;
   readonly #reader = new RecordReader();
   readonly #waiting: WaitingSets;
   /** One object for all records, so that decoding a record allocates nothing. */
@@ -69,6 +72,7 @@ export class Decoder {
 
   constructor(limits: DecoderLimits = defaultDecoderLimits) {
     this.#limits = limits;
+    this.#memory = new ExporterMemory(limits, this.counters);
     this.#waiting = new WaitingSets(limits, (set) => this.#giveUp(set));
   }
 
@@ -95,6 +99,7 @@ export class Decoder {
     this.#gauge();
     if (nowMs - this.#sweptMs < sweepEveryMs) return;
     this.#sweptMs = nowMs;
+    this.#memory.expire(nowMs);
     for (const [address, ofAddress] of this.#exporters) {
       for (const [code, exporter] of ofAddress) {
         this.counters.expiredTemplates += exporter.templates.expire(nowMs);
@@ -103,6 +108,7 @@ export class Decoder {
         // What is still to be reported keeps it.
         if (!outlived || exporter.hasNews()) continue;
         ofAddress.delete(code);
+        this.#memory.forget(exporter);
         // Should it come back, its position still tells what was lost meanwhile.
         if (exporter.flowsEver > 0 && this.#restored.size < this.#limits.exportersMax) this.#restored.set(exporter.key, exporter.position());
         this.counters.exporters--;
@@ -148,6 +154,28 @@ export class Decoder {
     for (const [key, position] of positions) this.#restored.set(key, position);
   }
 
+  /**
+   * Some of what changed of templates and sampling since the last call, to be kept for the next process; to be called again while it gives anything.
+   * Losing it costs no record that is not waited for: it need not be kept together with anything.
+   */
+  takeMemory(): MemoryChange[] {
+    return this.#memory.take(this.#all());
+  }
+
+  /** What was handed out may be lost: all of it is handed out again. */
+  rememberAgain(): void {
+    this.#memory.saveAgain(this.#all());
+  }
+
+  /** At the start: what an earlier process kept. It counts for an exporter as long as that has not started anew, nor been silent for too long. */
+  recall(entries: Iterable<MemoryChange>, nowMs: number): void {
+    this.#memory.restore(entries, nowMs);
+  }
+
+  *#all(): Generator<Exporter> {
+    for (const ofAddress of this.#exporters.values()) yield* ofAddress.values();
+  }
+
   #exporterOf(address: string, observationDomainId: number, protocol: ExportProtocol, receivedMs: number): Exporter | undefined {
     const code = observationDomainId * 4 + protocolCodes[protocol];
     const known = this.#exporters.get(address)?.get(code);
@@ -170,6 +198,7 @@ export class Decoder {
     const position = this.#restored.get(key);
     if (position !== undefined) exporter.restore(position);
     this.#restored.delete(key);
+    this.#memory.recall(exporter, receivedMs);
     return exporter;
   }
 
@@ -395,6 +424,10 @@ export class Decoder {
     const bootMs = uptimeMs >= 0 ? exportMs - uptimeMs : Number.NaN;
     const isNew = exporter.sequence.arrive({ sequence, exportMs, bootMs, signature: signatureOf(bytes) });
     this.counters.exporterRestarts += exporter.sequence.restarts - restarts;
+    if (exporter.isRecalled) {
+      exporter.isRecalled = false;
+      if (exporter.sequence.restarts > restarts) this.#memory.disown(exporter);
+    }
     if (isNew) return true;
     exporter.duplicateDatagrams++;
     this.counters.duplicateDatagrams++;

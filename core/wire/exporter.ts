@@ -57,7 +57,12 @@ export class Exporter implements ExporterSlot {
   readonly observationDomainId: number;
   readonly protocol: ExportProtocol;
   readonly templates: TemplateStore;
-  readonly sampling = new Sampling();
+  sampling = new Sampling();
+  /** What options records said changed since it was saved for the next process. */
+  optionsUnsaved = false;
+  optionsSavedMs = Number.NEGATIVE_INFINITY;
+  /** Templates or sampling are an earlier process' and no datagram has confirmed yet that the exporter goes on as it was. */
+  isRecalled = false;
   readonly sequence = new ExporterSequence();
   readonly waiting = new Map<number, WaitingSet[]>();
   waitingBytes = 0;
@@ -91,6 +96,20 @@ export class Exporter implements ExporterSlot {
     const lost = Number(position.slice(0, space));
     if (space < 1 || !Number.isSafeInteger(lost) || lost < 0) return;
     if (this.sequence.restore(position.slice(space + 1))) this.undecodableDatagrams += lost;
+  }
+
+  /** Its options records said something. */
+  hasOptions(): boolean {
+    return this.systemInitMs > 0 || !this.sampling.isEmpty;
+  }
+
+  /** Returns whether there were any. */
+  forgetOptions(): boolean {
+    const had = this.hasOptions();
+    this.sampling = new Sampling();
+    this.systemInitMs = 0;
+    this.optionsUnsaved ||= had;
+    return had;
   }
 
   /** Something is still to be reported or waited for. */

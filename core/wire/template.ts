@@ -40,6 +40,8 @@ export interface Template {
   readonly endKind: TimeKind;
   readonly hasReverse: boolean;
   learnedMs: number;
+  /** The learnedMs that is kept for the next process; it may lag behind by a part of the expiry. */
+  savedMs: number;
 }
 
 function elementOf(field: TemplateField): Element | undefined {
@@ -93,6 +95,7 @@ export function compileTemplate(id: number, fields: readonly TemplateField[], sc
     endKind: timeKind(targets, column.end),
     hasReverse,
     learnedMs,
+    savedMs: Number.NEGATIVE_INFINITY,
   };
 }
 
@@ -157,6 +160,9 @@ export interface TemplateLimits {
   readonly expiryMs: number;
 }
 
+/** What is kept for the next process is written again when it is older than this share of the expiry, and else only when it changes. */
+export const savedAnewShare = 4;
+
 /**
  * The templates of one exporter (address, observation domain, protocol). The transport session is not part of the scope: devices change source
  * ports.
@@ -164,6 +170,8 @@ export interface TemplateLimits {
 export class TemplateStore {
   readonly #limits: TemplateLimits;
   readonly #templates = new Map<number, Template>();
+  /** Templates that were learnt, changed or removed, or not saved for long. */
+  readonly unsaved = new Set<number>();
 
   constructor(limits: TemplateLimits) {
     this.#limits = limits;
@@ -183,15 +191,33 @@ export class TemplateStore {
     const known = this.#templates.get(id);
     if (known !== undefined && known.scopes === scopes && sameFields(known.fields, fields)) {
       known.learnedMs = nowMs;
+      if (nowMs - known.savedMs > this.#limits.expiryMs / savedAnewShare) this.unsaved.add(id);
       return true;
     }
     if (known === undefined && this.#templates.size >= this.#limits.templatesMax) return false;
-    this.#templates.set(id, compileTemplate(id, fields, scopes, nowMs));
+    const template = compileTemplate(id, fields, scopes, nowMs);
+    if (known !== undefined) template.savedMs = known.savedMs;
+    this.#templates.set(id, template);
+    this.unsaved.add(id);
     return true;
   }
 
+  /** Expired ones included. */
+  get(id: number): Template | undefined {
+    return this.#templates.get(id);
+  }
+
+  ids(): Iterable<number> {
+    return this.#templates.keys();
+  }
+
   withdraw(id: number): boolean {
-    return this.#templates.delete(id);
+    const known = this.#templates.get(id);
+    if (known === undefined) return false;
+    this.#templates.delete(id);
+    if (known.savedMs > Number.NEGATIVE_INFINITY) this.unsaved.add(id);
+    else this.unsaved.delete(id);
+    return true;
   }
 
   /** RFC 7011 section 8.1: all templates of one kind. Returns how many. */
@@ -207,7 +233,7 @@ export class TemplateStore {
     let removed = 0;
     for (const [id, template] of this.#templates) {
       if (!matches(template)) continue;
-      this.#templates.delete(id);
+      this.withdraw(id);
       removed++;
     }
     return removed;

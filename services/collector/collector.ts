@@ -16,6 +16,7 @@ import type { CollectorConfig } from './config.ts';
 import { Copying } from './copying.ts';
 import { Discovery } from './discovery.ts';
 import { Listening } from './listening.ts';
+import { Remembering } from './remembering.ts';
 import { Reporting } from './reporting.ts';
 import { Sending } from './sending.ts';
 
@@ -64,6 +65,7 @@ export class Collector {
   readonly #discovery: Discovery;
   readonly #sending: Sending;
   readonly #listening: Listening;
+  readonly #remembering: Remembering;
   readonly #reporting: Reporting;
   readonly #sink: (nar: Nar, slot: ExporterSlot) => void;
   readonly #cutMs: number[];
@@ -111,6 +113,8 @@ export class Collector {
       heard: () => sending.pumpAll(),
       known: (one) => this.#isKnown(one),
     });
+    const troubles = () => copying.counters.mismatches + copying.counters.storeFaults;
+    this.#remembering = new Remembering({ store, decoder: this.#decoder, clock, logger, troubles });
     this.#reporting = new Reporting({ collector, log, clock, healthIntervalMs: config.health_interval, stats: () => this.stats() });
     this.#batcher = batcher;
     this.#ledger = ledger;
@@ -162,9 +166,19 @@ export class Collector {
       logger.warn({}, 'the store is away at the start: what was lost before it cannot be told');
       this.#batcher.doubt();
     }
+    await this.#recall();
     const early = this.#early ?? [];
     this.#early = null;
     this.receive(early);
+  }
+
+  async #recall(): Promise<void> {
+    if (this.#copying.mode === 'memory') return;
+    try {
+      await this.#remembering.recall();
+    } catch (error) {
+      this.#storeFailed(error);
+    }
   }
 
   /** A store without anything, and replicas that know an earlier process: it was emptied, and with it went what tells the loss in between. */
@@ -250,6 +264,7 @@ export class Collector {
       }
       if (this.#copying.mode === 'memory') return;
       await this.#settle();
+      await this.#remembering.save();
       if (nowMs >= this.#nextDurabilityMs) await this.#askDurability();
       if (nowMs >= this.#nextLookMs) {
         this.#nextLookMs = nowMs + lookMs;
@@ -304,7 +319,13 @@ export class Collector {
       this.#sending.pumpAll();
       await clock.sleep(stopPollMs);
     }
-    if (this.#copying.mode === 'store') await this.#settle().catch((error) => this.#storeFailed(error));
+    if (this.#copying.mode === 'memory') return;
+    try {
+      await this.#settle();
+      await this.#remembering.save();
+    } catch (error) {
+      this.#storeFailed(error);
+    }
   }
 
   /** What is in memory at the end leaves a doubt behind, so the store gets another chance. */

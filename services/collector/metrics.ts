@@ -34,6 +34,16 @@ const counters: readonly (readonly [name: string, help: string, read: Read])[] =
   ['flowledger_collector_refused_templates_total', 'Templates refused.', (stats) => stats.decoder.refusedTemplates],
   ['flowledger_collector_withdrawn_templates_total', 'Templates withdrawn by their exporter.', (stats) => stats.decoder.withdrawnTemplates],
   ['flowledger_collector_expired_templates_total', 'Templates that were not repeated in time.', (stats) => stats.decoder.expiredTemplates],
+  [
+    'flowledger_collector_recalled_templates_total',
+    'Templates and states of options that an earlier process kept in the store, taken up again.',
+    (stats) => stats.decoder.recalledTemplates,
+  ],
+  [
+    'flowledger_collector_saved_templates_total',
+    'Templates and states of options written to the store for the next process.',
+    (stats) => stats.decoder.savedTemplates,
+  ],
   ['flowledger_collector_options_records_total', 'Options data records read.', (stats) => stats.decoder.optionsRecords],
   ['flowledger_collector_reverse_flows_total', 'Reverse flows of biflow records.', (stats) => stats.decoder.reverseFlows],
   ['flowledger_collector_exporter_restarts_total', 'Restarts of exporters, by their sequence numbers.', (stats) => stats.decoder.exporterRestarts],
@@ -103,6 +113,12 @@ export function registerMetrics(metrics: Metrics, collector: Collector, udp: () 
   metrics.counter('flowledger_collector_kernel_dropped_datagrams_total', 'Datagrams that the kernel dropped, the process being too slow.', [], () => [
     [{}, Math.max(0, udp()?.kernelDrops() ?? 0)],
   ]);
+  metrics.counter(
+    'flowledger_collector_ignored_templates_total',
+    'Templates and states of options that an earlier process kept, ignored: corrupt, expired, of an exporter that restarted since, or refused.',
+    ['reason'],
+    () => Object.entries(stats().decoder.ignoredTemplates).map(([reason, count]) => [{ reason }, count]),
+  );
   metrics.counter('flowledger_collector_append_faults_total', 'Appends that failed, by what must happen next.', ['reason'], () =>
     Object.entries(stats().sending.faults).map(([reason, count]) => [{ reason }, count]),
   );
