@@ -23,7 +23,7 @@ export interface Flush {
   readonly ends: readonly { readonly partition: number; readonly last: number }[];
   /** Per partition in ascending sequence from last + 1 on, without a gap. */
   readonly batches: readonly StoredBatch[];
-  /** The exporters' sequence positions that are reached by this flush, opaque here; exporters that are not named keep theirs. */
+  /** The exporters' sequence positions that are reached by this flush, opaque here; exporters that are not named keep theirs, an empty one goes. */
   readonly positions: readonly (readonly [exporter: string, position: string])[];
 }
 

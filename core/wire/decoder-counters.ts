@@ -18,6 +18,8 @@ export interface DecoderCounters {
   /** Template records taken, repeats included. */
   templates: number;
   refusedTemplates: number;
+  /** Samplers and interfaces whose rate found no room. */
+  refusedSamplers: number;
   withdrawnTemplates: number;
   expiredTemplates: number;
   /** Templates, and states of options, of an earlier process that were taken up again. */
@@ -53,6 +55,7 @@ export function noCounts(): DecoderCounters {
     duplicateDatagrams: 0,
     templates: 0,
     refusedTemplates: 0,
+    refusedSamplers: 0,
     withdrawnTemplates: 0,
     expiredTemplates: 0,
     recalledTemplates: 0,

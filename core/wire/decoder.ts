@@ -11,6 +11,7 @@ import { dataSetIdMin, type SetHeader, type TemplateRecord } from './message.ts'
 import { isNetflow5Whole, netflow5HeaderOctets, netflow5Template, readNetflow5Header } from './netflow5.ts';
 import { netflow9HeaderOctets, readNetflow9Header, readNetflow9Template } from './netflow9.ts';
 import { takeOptions } from './options.ts';
+import { Places } from './places.ts';
 import { type RecordContext, RecordReader, valueAt } from './record.ts';
 import { layOut, type Template } from './template.ts';
 import { recordsMaxIn, WaitingSets } from './waiting.ts';
@@ -22,6 +23,9 @@ export type { MemoryChange } from './exporter-memory.ts';
 export interface DecoderLimits {
   /** Exporters (address, observation domain, protocol) that are known at a time; datagrams of further ones are refused. */
   readonly exportersMax: number;
+  readonly exportersPerAddressMax: number;
+  /** Fields of all templates and samplers together; each template costs a few more than it has. */
+  readonly fieldsMax: number;
   readonly templatesPerExporterMax: number;
   readonly fieldsPerTemplateMax: number;
   /** A template that is not repeated for so long is forgotten. */
@@ -35,6 +39,8 @@ export interface DecoderLimits {
 
 export const defaultDecoderLimits: DecoderLimits = {
   exportersMax: 10_000,
+  exportersPerAddressMax: 1_000,
+  fieldsMax: 2_000_000,
   templatesPerExporterMax: 1_000,
   fieldsPerTemplateMax: 512,
   templateExpiryMs: 30 * 60_000,
@@ -45,6 +51,9 @@ export const defaultDecoderLimits: DecoderLimits = {
 
 /** One that never sent a flow is forgotten sooner, so that forged source addresses do not fill the table for long. */
 const flowlessExpiryMs = 10 * 60_000;
+
+/** Positions of exporters that are not heard now, in tables of exporters: so many are more than any store should have. */
+const restoredShare = 4;
 
 /** Looking through all exporters and templates costs too much to be done at each call. */
 const sweepEveryMs = 1_000;
@@ -64,16 +73,29 @@ export class Decoder {
   readonly #restored = new Map<string, string>();
   readonly #memory: ExporterMemory;
   readonly #reader = new RecordReader();
+  readonly #places: Places;
+  /** Forgotten exporters whose positions need not be stored any longer. */
+  #unplaced: string[] = [];
   readonly #waiting: WaitingSets;
+  /** Of known exporters; where none is, of nobody. */
+  readonly #waitingKnown: WaitingSets;
   /** One object for all records, so that decoding a record allocates nothing. */
   readonly #context: RecordContext = { receivedMs: 0, exportMs: 0, uptimeMs: -1, systemInitMs: 0, headerRate: 0, exporter: 0 };
   #exportersEver = 0;
   #sweptMs = Number.NEGATIVE_INFINITY;
 
-  constructor(limits: DecoderLimits = defaultDecoderLimits) {
+  /**
+   * isKnown: exporters that the configuration names, by their address. A flood of others leaves them half of everything; null, the default: none is
+   * named, and all share all of it.
+   */
+  constructor(limits: DecoderLimits = defaultDecoderLimits, isKnown: ((address: string) => boolean) | null = null) {
     this.#limits = limits;
+    this.#places = new Places(limits, isKnown);
     this.#memory = new ExporterMemory(limits, this.counters);
-    this.#waiting = new WaitingSets(limits, (set) => this.#giveUp(set));
+    const { waitMs, waitBytesMax } = limits;
+    const waitingLimits = { waitMs, waitBytesMax: isKnown === null ? waitBytesMax : waitBytesMax / 2 };
+    this.#waiting = new WaitingSets(waitingLimits, (set) => this.#giveUp(set));
+    this.#waitingKnown = new WaitingSets(waitingLimits, (set) => this.#giveUp(set));
   }
 
   /**
@@ -96,6 +118,7 @@ export class Decoder {
   /** Gives up data sets that waited too long, at each call; forgets templates and exporters that are silent, once a second. */
   expire(nowMs: number): void {
     this.#waiting.expire(nowMs);
+    this.#waitingKnown.expire(nowMs);
     this.#gauge();
     if (nowMs - this.#sweptMs < sweepEveryMs) return;
     this.#sweptMs = nowMs;
@@ -108,10 +131,7 @@ export class Decoder {
         // What is still to be reported keeps it.
         if (!outlived || exporter.hasNews()) continue;
         ofAddress.delete(code);
-        this.#memory.forget(exporter);
-        // Should it come back, its position still tells what was lost meanwhile.
-        if (exporter.flowsEver > 0 && this.#restored.size < this.#limits.exportersMax) this.#restored.set(exporter.key, exporter.position());
-        this.counters.exporters--;
+        this.#forget(exporter);
       }
       if (ofAddress.size === 0) this.#exporters.delete(address);
     }
@@ -134,11 +154,12 @@ export class Decoder {
   }
 
   /**
-   * The sequence positions that changed since the last call, by slot.key. To be taken together with the reports and the NARs so far, and stored with
-   * them.
+   * The sequence positions that changed since the last call, by slot.key; empty where it need not be kept any longer. To be taken together with the
+   * reports and the NARs so far, and stored with them.
    */
   takePositions(): [key: string, position: string][] {
-    const positions: [string, string][] = [];
+    const positions = this.#unplaced.map((key): [string, string] => [key, '']);
+    this.#unplaced = [];
     for (const ofAddress of this.#exporters.values()) {
       for (const exporter of ofAddress.values()) {
         if (!exporter.positionChanged) continue;
@@ -151,7 +172,9 @@ export class Decoder {
 
   /** At the start: the stored positions. The first datagram of an exporter then yields the exact loss since. Malformed ones are ignored. */
   restore(positions: Iterable<readonly [key: string, position: string]>): void {
-    for (const [key, position] of positions) this.#restored.set(key, position);
+    for (const [key, position] of positions) {
+      if (this.#restored.size < restoredShare * this.#limits.exportersMax) this.#restored.set(key, position);
+    }
   }
 
   /**
@@ -172,6 +195,17 @@ export class Decoder {
     this.#memory.restore(entries, nowMs);
   }
 
+  #forget(exporter: Exporter): void {
+    this.#memory.forget(exporter);
+    exporter.templates.clear();
+    exporter.sampling.clear();
+    this.#places.leave(exporter.place);
+    this.counters.exporters--;
+    // Should it come back, its position still tells what was lost meanwhile.
+    if (exporter.flowsEver > 0 && this.#restored.size < this.#limits.exportersMax) this.#restored.set(exporter.key, exporter.position());
+    else if (this.#unplaced.length < this.#limits.exportersMax) this.#unplaced.push(exporter.key);
+  }
+
   *#all(): Generator<Exporter> {
     for (const ofAddress of this.#exporters.values()) yield* ofAddress.values();
   }
@@ -183,12 +217,13 @@ export class Decoder {
       known.lastMs = receivedMs;
       return known;
     }
-    if (this.counters.exporters >= this.#limits.exportersMax) {
+    const place = this.#places.enter(address);
+    if (place === null) {
       this.counters.refusedDatagrams++;
       return undefined;
     }
     const { templatesPerExporterMax: templatesMax, templateExpiryMs: expiryMs } = this.#limits;
-    const exporter = new Exporter(this.#exportersEver++, address, observationDomainId, protocol, { templatesMax, expiryMs });
+    const exporter = new Exporter(this.#exportersEver++, address, observationDomainId, protocol, { templatesMax, expiryMs, place });
     exporter.lastMs = receivedMs;
     this.counters.exporters++;
     const ofAddress = this.#exporters.get(address);
@@ -307,12 +342,14 @@ export class Decoder {
     const { id, fields, scopes } = record;
     if (fields.length > this.#limits.fieldsPerTemplateMax || !exporter.templates.learn(id, fields, scopes, receivedMs)) {
       this.counters.refusedTemplates++;
+      // What stood under this id is not what the exporter means by it any more.
+      exporter.templates.withdraw(id);
       return;
     }
     this.counters.templates++;
     const template = exporter.templates.find(id, receivedMs);
     if (template === undefined) return;
-    for (const set of this.#waiting.take(exporter, id)) this.#decodeWaiting(set, template, sink);
+    for (const set of this.#waitingOf(exporter).take(exporter, id)) this.#decodeWaiting(set, template, sink);
     this.#gauge();
   }
 
@@ -346,7 +383,7 @@ export class Decoder {
     const datagram = intake.waiting;
     datagram.unknownMax += recordsMaxIn(end - at);
     const bytes = Buffer.from(intake.bytes.subarray(at, end));
-    if (this.#waiting.add({ exporter, templateId, bytes, receivedMs, exportMs, uptimeMs, datagram, done: false })) {
+    if (this.#waitingOf(exporter).add({ exporter, templateId, bytes, receivedMs, exportMs, uptimeMs, datagram, done: false })) {
       datagram.sets++;
     } else {
       datagram.failedSets++;
@@ -397,12 +434,18 @@ export class Decoder {
       if (template.scopes >= 0) octets = takeOptions(exporter, template, bytes, next, end);
       else if (template.varies) octets = layOut(template, bytes, next, end);
       if (octets <= 0) break;
-      if (template.scopes >= 0) this.counters.optionsRecords++;
+      if (template.scopes >= 0) this.#countOptions(exporter);
       else this.#takeFlow(exporter, template, bytes, next, sink);
       records++;
       next += octets;
     }
     return records;
+  }
+
+  #countOptions({ sampling }: Exporter): void {
+    this.counters.optionsRecords++;
+    this.counters.refusedSamplers += sampling.refused;
+    sampling.refused = 0;
   }
 
   #takeFlow(exporter: Exporter, template: Template, bytes: Buffer, at: number, sink: NarSink): void {
@@ -449,9 +492,13 @@ export class Decoder {
     this.counters.undecodableDatagrams++;
   }
 
+  #waitingOf(exporter: Exporter): WaitingSets {
+    return exporter.place.isKnown ? this.#waitingKnown : this.#waiting;
+  }
+
   #gauge(): void {
-    this.counters.waitingSets = this.#waiting.sets;
-    this.counters.waitingBytes = this.#waiting.bytes;
+    this.counters.waitingSets = this.#waiting.sets + this.#waitingKnown.sets;
+    this.counters.waitingBytes = this.#waiting.bytes + this.#waitingKnown.bytes;
   }
 }
 

@@ -1,6 +1,7 @@
 /** What the decoder keeps of one exporter (address, observation domain, protocol). */
 import type { ExporterReport } from '../../schemas/types.ts';
 import { ExporterSequence, type Unsettled } from './exporter-sequence.ts';
+import type { Place } from './places.ts';
 import { Sampling } from './sampling.ts';
 import { type TemplateLimits, TemplateStore } from './template.ts';
 
@@ -57,7 +58,8 @@ export class Exporter implements ExporterSlot {
   readonly observationDomainId: number;
   readonly protocol: ExportProtocol;
   readonly templates: TemplateStore;
-  sampling = new Sampling();
+  readonly place: Place;
+  readonly sampling: Sampling;
   /** What options records said changed since it was saved for the next process. */
   optionsUnsaved = false;
   optionsSavedMs = Number.NEGATIVE_INFINITY;
@@ -65,7 +67,6 @@ export class Exporter implements ExporterSlot {
   isRecalled = false;
   readonly sequence = new ExporterSequence();
   readonly waiting = new Map<number, WaitingSet[]>();
-  waitingBytes = 0;
   /** Datagrams of which nothing is decoded yet, and sets wait. */
   waitingDatagrams = 0;
   systemInitMs = 0;
@@ -83,6 +84,8 @@ export class Exporter implements ExporterSlot {
     this.observationDomainId = observationDomainId;
     this.protocol = protocol;
     this.key = exporterKey(samplerAddress, observationDomainId, protocol);
+    this.place = limits.place;
+    this.sampling = new Sampling(limits.place);
     this.templates = new TemplateStore(limits);
   }
 
@@ -106,7 +109,7 @@ export class Exporter implements ExporterSlot {
   /** Returns whether there were any. */
   forgetOptions(): boolean {
     const had = this.hasOptions();
-    this.sampling = new Sampling();
+    this.sampling.clear();
     this.systemInitMs = 0;
     this.optionsUnsaved ||= had;
     return had;

@@ -4,6 +4,7 @@
  */
 import type { Cursor } from './cursor.ts';
 import { column, columnCount, type Element, elements, reverseElements, reverseEnterprise, type TimeKind } from './element.ts';
+import type { Place } from './places.ts';
 
 export interface TemplateField {
   readonly element: number;
@@ -158,7 +159,12 @@ export function readFields(cursor: Cursor, count: number, withEnterprise: boolea
 export interface TemplateLimits {
   readonly templatesMax: number;
   readonly expiryMs: number;
+  /** Where the templates' fields count. */
+  readonly place: Place;
 }
+
+/** What a template takes beside its fields, in fields. */
+const templateCost = 8;
 
 /** What is kept for the next process is written again when it is older than this share of the expiry, and else only when it changes. */
 export const savedAnewShare = 4;
@@ -186,7 +192,7 @@ export class TemplateStore {
     return template !== undefined && nowMs - template.learnedMs <= this.#limits.expiryMs ? template : undefined;
   }
 
-  /** False where the store is full. A repeated template keeps its plan, a different one replaces it. */
+  /** False where there is no room. A repeated template keeps its plan, a different one replaces it. */
   learn(id: number, fields: readonly TemplateField[], scopes: number, nowMs: number): boolean {
     const known = this.#templates.get(id);
     if (known !== undefined && known.scopes === scopes && sameFields(known.fields, fields)) {
@@ -195,6 +201,7 @@ export class TemplateStore {
       return true;
     }
     if (known === undefined && this.#templates.size >= this.#limits.templatesMax) return false;
+    if (!this.#limits.place.takeFields(costOf(fields) - (known === undefined ? 0 : costOf(known.fields)))) return false;
     const template = compileTemplate(id, fields, scopes, nowMs);
     if (known !== undefined) template.savedMs = known.savedMs;
     this.#templates.set(id, template);
@@ -215,6 +222,7 @@ export class TemplateStore {
     const known = this.#templates.get(id);
     if (known === undefined) return false;
     this.#templates.delete(id);
+    this.#limits.place.takeFields(-costOf(known.fields));
     if (known.savedMs > Number.NEGATIVE_INFINITY) this.unsaved.add(id);
     else this.unsaved.delete(id);
     return true;
@@ -223,6 +231,10 @@ export class TemplateStore {
   /** RFC 7011 section 8.1: all templates of one kind. Returns how many. */
   withdrawAll(ofOptions: boolean): number {
     return this.#removeWhere((template) => template.scopes >= 0 === ofOptions);
+  }
+
+  clear(): void {
+    this.#removeWhere(() => true);
   }
 
   expire(nowMs: number): number {
@@ -238,6 +250,10 @@ export class TemplateStore {
     }
     return removed;
   }
+}
+
+function costOf(fields: readonly TemplateField[]): number {
+  return fields.length + templateCost;
 }
 
 function sameFields(a: readonly TemplateField[], b: readonly TemplateField[]): boolean {

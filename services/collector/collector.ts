@@ -15,6 +15,7 @@ import type { Nar } from '../../schemas/types.ts';
 import type { CollectorConfig } from './config.ts';
 import { Copying } from './copying.ts';
 import { Discovery } from './discovery.ts';
+import { ExporterLists } from './exporter-lists.ts';
 import { Listening } from './listening.ts';
 import { Remembering } from './remembering.ts';
 import { Reporting } from './reporting.ts';
@@ -36,6 +37,8 @@ export interface CollectorParts {
   readonly store: Store;
   readonly clock: Clock;
   readonly logger: Logger;
+  /** What an operator should know of how datagrams are received now. */
+  readonly reception?: () => readonly string[];
 }
 
 const upkeepMs = 200;
@@ -57,6 +60,7 @@ const cacheShare = 4;
 
 export class Collector {
   readonly #parts: CollectorParts;
+  readonly #exporters: ExporterLists;
   readonly #decoder: Decoder;
   readonly #batcher: Batcher;
   readonly #ledger: Ledger;
@@ -84,12 +88,9 @@ export class Collector {
     const { config, partitions, log, store, clock, logger } = parts;
     const collector = config.name;
     this.#parts = parts;
-    this.#decoder = new Decoder({
-      ...defaultDecoderLimits,
-      templateExpiryMs: config.template_expiry,
-      waitMs: config.template_wait,
-      waitBytesMax: config.template_wait_bytes,
-    });
+    this.#exporters = new ExporterLists(config);
+    const { template_expiry: templateExpiryMs, template_wait: waitMs, template_wait_bytes: waitBytesMax } = config;
+    this.#decoder = new Decoder({ ...defaultDecoderLimits, templateExpiryMs, waitMs, waitBytesMax }, this.#exporters.isKnown);
     const batcher = new Batcher({ collector, partitions, narsMax: config.batch_nars_max });
     const cacheBytesMax = Math.floor(config.memory_max / cacheShare);
     const ledger = new Ledger({ partitions, suspicionAfterMs: config.suspicion_after, cacheBytesMax });
@@ -128,11 +129,16 @@ export class Collector {
 
   /** Takes datagrams as they come; synchronous, so that everything it adds is in the next flush together with the positions it reaches. */
   receive(datagrams: readonly Datagram[]): void {
-    if (this.#early) {
-      for (const datagram of datagrams) this.#receiveEarly(this.#early, datagram);
-      return;
-    }
-    for (const { bytes, address, receivedMs } of datagrams) {
+    for (const datagram of datagrams) {
+      const { bytes, address, receivedMs } = datagram;
+      if (!this.#exporters.allows(address)) {
+        this.#exporters.counters.datagrams++;
+        continue;
+      }
+      if (this.#early) {
+        this.#receiveEarly(this.#early, datagram);
+        continue;
+      }
       this.#batcher.at(receivedMs);
       this.#decoder.decode(bytes, address, receivedMs, this.#sink);
     }
@@ -358,7 +364,7 @@ export class Collector {
     const ready = reasons.length === 0;
     if (config.transfer_gate === 'aggregator' && !this.#gate.aggregatorThere(clock.now()))
       reasons.push('nothing is sent: no aggregator is heard on health');
-    reasons.push(...this.#doubts);
+    reasons.push(...this.#doubts, ...(this.#parts.reception?.() ?? []));
     const figures: CopyFigures = figuresOf(ledger);
     return {
       ready,
@@ -372,6 +378,7 @@ export class Collector {
       holdings: ledger.holdings,
       suspicions: this.suspicions(),
       decoder: this.#decoder.counters,
+      disallowed: this.#exporters.counters,
       copying: copying.counters,
       ledger: ledger.counters,
       sending: sending.counters,

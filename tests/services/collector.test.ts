@@ -431,6 +431,18 @@ describe('a stop', () => {
   });
 });
 
+test('what exporters send that are not allowed is dropped first, also before the positions are restored', async () => {
+  const world = new World(45, { exporters_allow: ['192.168.7.0/24'] });
+  const { bytes } = world.exporter.export(world.clock.now(), 3);
+  const forged = () => world.process.deliver(() => world.collector.receive([{ bytes, address: '203.0.113.1', receivedMs: world.clock.now() }]));
+  forged();
+  world.export(2);
+  await world.run(1_000);
+  forged();
+  await world.run(1_000);
+  expect(world.collector.stats()).toMatchObject({ disallowed: { datagrams: 2 }, decoder: { datagrams: 1, flows: 2 } });
+});
+
 describe('templates', () => {
   const nextHop = 15;
   const fields = [

@@ -184,7 +184,10 @@ export class ModelStoreServer {
       return { kind: 'mismatch', partition: wrong.partition, expected: wrong.last, found: found(wrong.partition) };
     }
     for (const batch of flush.batches) this.#add(flush.incarnation, batch);
-    for (const [exporter, position] of flush.positions) this.positions.set(exporter, position);
+    for (const [exporter, position] of flush.positions) {
+      if (position === '') this.positions.delete(exporter);
+      else this.positions.set(exporter, position);
+    }
     return { kind: 'stored' };
   }
 
