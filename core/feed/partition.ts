@@ -336,10 +336,8 @@ export class FeedPartition {
     if (phase.name === 'starting') return 'opens its writer and reads the tail of aggregates';
     if (!this.#leader) return 'waits for the first election: is a watchdog running?';
     if (this.#isStarved) {
-      return (
-        `aggregates ends with n ${this.#tail?.n}, and what is left of aggregates.${this.#leader} begins with n ${this.outputs[this.#leader].beginsAt}: ` +
-        'aggregates has lost its end, restore it from a backup'
-      );
+      const left = `what is left of aggregates.${this.#leader} begins with n ${this.outputs[this.#leader].beginsAt}`;
+      return `aggregates ends with n ${this.#tail?.n}, and ${left}: aggregates has lost its end, restore it from a backup`;
     }
     return replicas
       .filter((replica) => this.quarantine(replica))

@@ -29,8 +29,11 @@ export function takeOptions(exporter: Exporter, template: Template, bytes: Uint8
       else takeSampling(fields, field.element, value);
     }
   }
-  exporter.sampling.announce(Math.min(rateOf(fields), 0xffff_ffff), samplerId, ingressInterface);
-  if (systemInitMs > 0) exporter.systemInitMs = systemInitMs;
+  if (exporter.sampling.announce(Math.min(rateOf(fields), 0xffff_ffff), samplerId, ingressInterface)) exporter.optionsUnsaved = true;
+  if (systemInitMs > 0 && systemInitMs !== exporter.systemInitMs) {
+    exporter.systemInitMs = systemInitMs;
+    exporter.optionsUnsaved = true;
+  }
   return next - at;
 }
 

@@ -2,6 +2,8 @@
  * Sampling rates that an exporter announces in options records (RFC 3954 section 6.1, RFC 5476): for the whole domain, per sampler, per interface.
  */
 
+import type { Place } from './places.ts';
+
 /** Samplers and interfaces of one exporter that are remembered; further ones are ignored. */
 const announcementsMax = 4_096;
 
@@ -22,16 +24,26 @@ export function rateOf(fields: SamplingFields): number {
 }
 
 export class Sampling {
+  readonly #place: Place;
   #domainRate = 0;
   readonly #samplers = new Map<number, number>();
   readonly #interfaces = new Map<number, number>();
 
-  /** samplerId 0: none is named; ingressInterface 0: the whole device. */
-  announce(rate: number, samplerId: number, ingressInterface: number): void {
-    if (rate <= 0) return;
-    if (samplerId > 0) set(this.#samplers, samplerId, rate);
-    else if (ingressInterface > 0) set(this.#interfaces, ingressInterface, rate);
-    else this.#domainRate = rate;
+  /** Samplers and interfaces that found no room. */
+  refused = 0;
+
+  constructor(place: Place) {
+    this.#place = place;
+  }
+
+  /** samplerId 0: none is named; ingressInterface 0: the whole device. True where that is news. */
+  announce(rate: number, samplerId: number, ingressInterface: number): boolean {
+    if (rate <= 0) return false;
+    if (samplerId > 0) return this.#set(this.#samplers, samplerId, rate);
+    if (ingressInterface > 0) return this.#set(this.#interfaces, ingressInterface, rate);
+    const isNews = this.#domainRate !== rate;
+    this.#domainRate = rate;
+    return isNews;
   }
 
   /** The rate for a record that does not tell its own; 0 where the exporter has not said. */
@@ -46,8 +58,50 @@ export class Sampling {
     }
     return this.#domainRate;
   }
+
+  get isEmpty(): boolean {
+    return this.#domainRate === 0 && this.#samplers.size === 0 && this.#interfaces.size === 0;
+  }
+
+  clear(): void {
+    this.#place.takeFields(-(this.#samplers.size + this.#interfaces.size));
+    this.#domainRate = 0;
+    this.#samplers.clear();
+    this.#interfaces.clear();
+  }
+
+  #set(rates: Map<number, number>, id: number, rate: number): boolean {
+    const known = rates.get(id);
+    if (known === rate) return false;
+    if (known === undefined && (rates.size >= announcementsMax || !this.#place.takeFields(1))) {
+      this.refused++;
+      return false;
+    }
+    rates.set(id, rate);
+    return true;
+  }
+
+  /** All that was announced, as what JSON can hold. */
+  state(): unknown {
+    return [this.#domainRate, [...this.#samplers], [...this.#interfaces]];
+  }
+
+  /** Takes a state up again; false, and nothing changed, where it is none. */
+  restore(state: unknown): boolean {
+    if (!Array.isArray(state) || state.length !== 3) return false;
+    const [domainRate, samplers, interfaces] = state as unknown[];
+    if (!isRate(domainRate) || !areRates(samplers) || !areRates(interfaces)) return false;
+    this.#domainRate = domainRate;
+    for (const [id, rate] of samplers) this.#set(this.#samplers, id, rate);
+    for (const [id, rate] of interfaces) this.#set(this.#interfaces, id, rate);
+    return true;
+  }
 }
 
-function set(rates: Map<number, number>, id: number, rate: number): void {
-  if (rates.size < announcementsMax || rates.has(id)) rates.set(id, rate);
+function isRate(value: unknown): value is number {
+  return Number.isSafeInteger(value) && (value as number) >= 0;
+}
+
+function areRates(value: unknown): value is [id: number, rate: number][] {
+  return Array.isArray(value) && value.every((pair) => Array.isArray(pair) && pair.length === 2 && pair.every(isRate));
 }

@@ -15,7 +15,9 @@ import type { Nar } from '../../schemas/types.ts';
 import type { CollectorConfig } from './config.ts';
 import { Copying } from './copying.ts';
 import { Discovery } from './discovery.ts';
+import { ExporterLists } from './exporter-lists.ts';
 import { Listening } from './listening.ts';
+import { Remembering } from './remembering.ts';
 import { Reporting } from './reporting.ts';
 import { Sending } from './sending.ts';
 
@@ -35,6 +37,8 @@ export interface CollectorParts {
   readonly store: Store;
   readonly clock: Clock;
   readonly logger: Logger;
+  /** What an operator should know of how datagrams are received now. */
+  readonly reception?: () => readonly string[];
 }
 
 const upkeepMs = 200;
@@ -58,6 +62,7 @@ const cacheShare = 4;
 
 export class Collector {
   readonly #parts: CollectorParts;
+  readonly #exporters: ExporterLists;
   readonly #decoder: Decoder;
   readonly #batcher: Batcher;
   readonly #ledger: Ledger;
@@ -66,6 +71,7 @@ export class Collector {
   readonly #discovery: Discovery;
   readonly #sending: Sending;
   readonly #listening: Listening;
+  readonly #remembering: Remembering;
   readonly #reporting: Reporting;
   readonly #sink: (nar: Nar, slot: ExporterSlot) => void;
   readonly #cutMs: number[];
@@ -85,12 +91,9 @@ export class Collector {
     const { config, partitions, log, store, clock, logger } = parts;
     const collector = config.name;
     this.#parts = parts;
-    this.#decoder = new Decoder({
-      ...defaultDecoderLimits,
-      templateExpiryMs: config.template_expiry,
-      waitMs: config.template_wait,
-      waitBytesMax: config.template_wait_bytes,
-    });
+    this.#exporters = new ExporterLists(config);
+    const { template_expiry: templateExpiryMs, template_wait: waitMs, template_wait_bytes: waitBytesMax } = config;
+    this.#decoder = new Decoder({ ...defaultDecoderLimits, templateExpiryMs, waitMs, waitBytesMax }, this.#exporters.isKnown);
     const batcher = new Batcher({ collector, partitions, narsMax: config.batch_nars_max });
     const cacheBytesMax = Math.floor(config.memory_max / cacheShare);
     const ledger = new Ledger({ partitions, suspicionAfterMs: config.suspicion_after, cacheBytesMax });
@@ -115,6 +118,8 @@ export class Collector {
       heard: () => sending.pumpAll(),
       known: (one) => this.#isKnown(one),
     });
+    const troubles = () => copying.counters.mismatches + copying.counters.storeFaults;
+    this.#remembering = new Remembering({ store, decoder: this.#decoder, clock, logger, troubles });
     this.#reporting = new Reporting({ collector, log, clock, healthIntervalMs: config.health_interval, stats: () => this.stats() });
     this.#batcher = batcher;
     this.#ledger = ledger;
@@ -128,11 +133,16 @@ export class Collector {
 
   /** Takes datagrams as they come; synchronous, so that everything it adds is in the next flush together with the positions it reaches. */
   receive(datagrams: readonly Datagram[]): void {
-    if (this.#early) {
-      for (const datagram of datagrams) this.#receiveEarly(this.#early, datagram);
-      return;
-    }
-    for (const { bytes, address, receivedMs } of datagrams) {
+    for (const datagram of datagrams) {
+      const { bytes, address, receivedMs } = datagram;
+      if (!this.#exporters.allows(address)) {
+        this.#exporters.counters.datagrams++;
+        continue;
+      }
+      if (this.#early) {
+        this.#receiveEarly(this.#early, datagram);
+        continue;
+      }
       this.#batcher.at(receivedMs);
       this.#decoder.decode(bytes, address, receivedMs, this.#sink);
     }
@@ -166,9 +176,19 @@ export class Collector {
       logger.warn({}, 'the store is away at the start: what was lost before it cannot be told');
       this.#batcher.doubt();
     }
+    await this.#recall();
     const early = this.#early ?? [];
     this.#early = null;
     this.receive(early);
+  }
+
+  async #recall(): Promise<void> {
+    if (this.#copying.mode === 'memory') return;
+    try {
+      await this.#remembering.recall();
+    } catch (error) {
+      this.#storeFailed(error);
+    }
   }
 
   /** A store without anything, and replicas that know an earlier process: it was emptied, and with it went what tells the loss in between. */
@@ -257,6 +277,7 @@ export class Collector {
       }
       if (this.#copying.mode === 'memory') return;
       await this.#settle();
+      await this.#remembering.save();
       if (nowMs >= this.#nextDurabilityMs) await this.#askDurability();
       if (nowMs >= this.#nextLookMs) {
         this.#nextLookMs = nowMs + lookMs;
@@ -312,7 +333,13 @@ export class Collector {
       this.#sending.pumpAll();
       await clock.sleep(stopPollMs);
     }
-    if (this.#copying.mode === 'store') await this.#settle().catch((error) => this.#storeFailed(error));
+    if (this.#copying.mode === 'memory') return;
+    try {
+      await this.#settle();
+      await this.#remembering.save();
+    } catch (error) {
+      this.#storeFailed(error);
+    }
   }
 
   /** What is in memory at the end leaves a doubt behind, so the store gets another chance. */
@@ -345,7 +372,7 @@ export class Collector {
     const ready = reasons.length === 0;
     if (config.transfer_gate === 'aggregator' && !this.#gate.aggregatorThere(clock.now()))
       reasons.push('nothing is sent: no aggregator is heard on health');
-    reasons.push(...this.#doubts);
+    reasons.push(...this.#doubts, ...(this.#parts.reception?.() ?? []));
     const figures: CopyFigures = figuresOf(ledger);
     return {
       ready,
@@ -359,6 +386,7 @@ export class Collector {
       holdings: ledger.holdings,
       suspicions: this.suspicions(),
       decoder: this.#decoder.counters,
+      disallowed: this.#exporters.counters,
       copying: copying.counters,
       ledger: ledger.counters,
       sending: sending.counters,
