@@ -528,13 +528,33 @@ describe('what is not needed any more', () => {
     expect(scene.feed.cuttable()).toBeNull();
     scene.emits();
     scene.readsBack(...history.slice(0, 6));
+    // The client may still say that it was not committed.
+    expect(scene.feed.cuttable()).toBeNull();
+    scene.next();
     expect(scene.feed.cuttable()).toEqual({ n: 6, a: 1, b: 0 });
+  });
+
+  test('is not what was read of a transaction that was aborted all the same (K8)', () => {
+    const scene = new Scene({ transactionOutputsMax: 2 }).elect('a').gets('a', 1, 2).gets('a', 3, 4).gets('b', 1, 4);
+    scene.emits();
+    scene.readsBack(...history.slice(0, 2)).emits();
+    scene.readsBack(...history.slice(2, 4)).feed.fail(false, scene.nowMs);
+    scene.opens(2);
+    for (const replica of replicas) {
+      expect(scene.next()).toMatchObject({ do: 'place', replica });
+      scene.feed.placed(replica, true, 2);
+    }
+    const [a, b] = [blockOf(history, 1, 2), blockOf(history, 1, 4)];
+    expect([scene.feed.take('a', a, 0, scene.nowMs), scene.feed.take('b', b, 0, scene.nowMs)]).toEqual(['taken', 'taken']);
+    scene.feed.take('a', blockOf(history, 3, 4), 1, scene.nowMs);
+    expect(scene.feed.tail?.n).toBe(2);
+    expect(scene.feed.cuttable()).toEqual({ n: 2, a: 0, b: 0 });
   });
 
   test('one that is behind keeps both', () => {
     const scene = new Scene().elect('a').gets('b', 1, 2).gets('a', 1, 4).gets('a', 5, 6);
     scene.emits();
-    scene.readsBack(...history.slice(0, 6));
+    scene.readsBack(...history.slice(0, 6)).next();
     expect(scene.feed.cuttable()).toEqual({ n: 2, a: 0, b: 0 });
     scene.gets('b', 3, 5);
     expect(scene.feed.cuttable()).toEqual({ n: 5, a: 1, b: 1 });
