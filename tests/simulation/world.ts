@@ -114,9 +114,9 @@ export class World {
   readonly ingest: (((datagram: Datagram) => void) | null)[] = [];
   /** The current process of each replica. */
   readonly aggregators: Partial<Record<Replica, { readonly aggregator: Aggregator; readonly process: ProcessHandle }>> = {};
-  /** Memory is changed in this history: the feeds wait until both replicas have an output, however long that takes. */
+  /** Memory is changed in this history. */
   readonly hasFlips: boolean;
-  /** In half of the histories with flips the feeds wait for both replicas, and nothing wrong is ever published. */
+  /** In half of the histories with flips: the feeds wait for both, however long that takes, and nothing wrong is ever published. */
   readonly waitsForBoth: boolean;
   /** Nothing happens after which a batch may be sent again. */
   readonly #repeatsNothing: boolean;
