@@ -271,8 +271,9 @@ export class FeedPartition {
     if (phase.name === 'starting') return 'opens its writer and reads the tail of aggregates';
     if (!this.#leader) return 'waits for the first election: is a watchdog running?';
     if (this.#isStarved) {
+      const { beginsAt } = this.outputs[this.#leader];
       return (
-        `aggregates ends with n ${this.#tail?.n}, and what is left of aggregates.${this.#leader} begins with n ${this.outputs[this.#leader].beginsAt}: ` +
+        `aggregates ends with n ${this.#tail?.n}, and what is left of aggregates.${this.#leader} begins with n ${beginsAt}: ` +
         'aggregates has lost its end, restore it from a backup'
       );
     }

@@ -119,8 +119,8 @@ export class Copying {
   }
 
   /**
-   * At every turn. G3: another process of this collector says goodbye, under the next number, for what it sees idle; the store tells the owner, unless
-   * it went back since. So who stood still gives no further number under its incarnation.
+   * At every turn. G3: another process of this collector says goodbye, under the next number, for what it sees idle; the store tells the owner,
+   * unless it went back since. So who stood still gives no further number under its incarnation.
    */
   attend(): void {
     const nowMs = this.#parts.clock.now();
