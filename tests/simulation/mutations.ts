@@ -175,14 +175,10 @@ const collecting: readonly Mutation[] = [
     edits: [
       [
         copying,
-        'this.#incarnation = this.#newIncarnation();\n    this.#ends = this.#zeros();\n    parts.batcher',
-        'this.#incarnation = options.collector;\n    this.#ends = this.#zeros();\n    parts.batcher',
+        'this.#incarnation = this.#newIncarnation();\n    this.#ends = this.#zeros();\n    this.#attendedMs',
+        'this.#incarnation = options.collector;\n    this.#ends = this.#zeros();\n    this.#attendedMs',
       ],
-      [
-        copying,
-        'this.#incarnation = this.#newIncarnation();\n    this.#ends = this.#zeros();\n    const {',
-        'this.#ends[found.partition] = found.found;\n    const {',
-      ],
+      [copying, 'this.#renumber();\n    const {', 'this.#ends[found.partition] = found.found;\n    const {'],
     ],
     cases: ['W02'],
     only: ['storeTail', 'storeBack', 'kill', 'stop'],
@@ -226,7 +222,7 @@ const collecting: readonly Mutation[] = [
     guard: 'NARs do not take the part of the store that is reserved for Losses',
     edits: [
       [copying, "if (this.#mode === 'store' ? ledger.bytes.store < storeMax :", "if (this.#mode === 'store' ? true :"],
-      [copying, 'const narsMax = storeMax - storeReserve;', 'const narsMax = Number.MAX_SAFE_INTEGER;'],
+      [copying, 'const narsMax = this.#narsMax;', 'const narsMax = Number.MAX_SAFE_INTEGER;'],
     ],
     cases: ['W08'],
     only: ['brokerAway', 'cutOff', 'stall'],
@@ -519,14 +515,6 @@ const feeding: readonly Mutation[] = [
     edits: [['core/judge/head.ts', 'Math.min(agreedOffset - 1, historyOffset)', 'Math.min(agreedOffset, historyOffset)']],
     only: ['kill'],
     seedsMax: 20,
-  },
-  {
-    name: 'any log of that name',
-    guard: 'what is read after a subscription is folded when the log was found to be the same behind it',
-    edits: [['services/aggregator/partition.ts', "phase.check.kind === 'done' && phase.check.proof === null &&", "phase.check.kind === 'done' &&"]],
-    only: ['kill', 'zombie', 'storeFull', 'storeWiped'],
-    replacement: { awayMs: 0, isRough: false },
-    seedsMax: 300,
   },
   {
     name: 'the clock of a report',
