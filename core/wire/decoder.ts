@@ -62,6 +62,7 @@ const protocolCodesMax = 8;
 export class Decoder {
   readonly counters: DecoderCounters = noCounts();
   readonly #limits: DecoderLimits;
+  readonly #configuredRate: (samplerAddress: string) => number;
   readonly #exporters = new Map<string, Map<number, Exporter>>();
   readonly #restored = new Map<string, string>();
   readonly #reader = new RecordReader();
@@ -72,8 +73,10 @@ export class Decoder {
   #exportersEver = 0;
   #sweptMs = Number.NEGATIVE_INFINITY;
 
-  constructor(limits: DecoderLimits = defaultDecoderLimits) {
+  /** configuredRate: the sampling rate of an exporter, by its address, that does not tell it itself; 0 for unknown. */
+  constructor(limits: DecoderLimits = defaultDecoderLimits, configuredRate: (samplerAddress: string) => number = () => 0) {
     this.#limits = limits;
+    this.#configuredRate = configuredRate;
     this.#waiting = new WaitingSets(limits, (set) => this.#giveUp(set));
   }
 
@@ -179,7 +182,8 @@ export class Decoder {
     }
     const { templatesPerExporterMax: templatesMax, templateExpiryMs: expiryMs } = this.#limits;
     const key = exporterKey(address, observationDomainId, protocol);
-    const exporter = new Exporter(this.#exportersEver++, key, samplerAddress, observationDomainId, protocol, { templatesMax, expiryMs });
+    const slot = { index: this.#exportersEver++, key, samplerAddress, observationDomainId, protocol };
+    const exporter = new Exporter(slot, { templatesMax, expiryMs }, this.#configuredRate(samplerAddress));
     exporter.lastMs = receivedMs;
     this.counters.exporters++;
     const ofAddress = this.#exporters.get(address);

@@ -58,7 +58,7 @@ export class Exporter implements ExporterSlot {
   readonly observationDomainId: number;
   readonly protocol: ExportProtocol;
   readonly templates: TemplateStore;
-  readonly sampling = new Sampling();
+  readonly sampling: Sampling;
   readonly sequence = new ExporterSequence();
   readonly waiting = new Map<number, WaitingSet[]>();
   waitingBytes = 0;
@@ -76,13 +76,15 @@ export class Exporter implements ExporterSlot {
   rejectedFlows = 0;
   positionChanged = false;
 
-  constructor(index: number, key: string, samplerAddress: string, observationDomainId: number, protocol: ExportProtocol, limits: TemplateLimits) {
-    this.index = index;
-    this.samplerAddress = samplerAddress;
-    this.observationDomainId = observationDomainId;
-    this.protocol = protocol;
-    this.key = key;
+  /** configuredRate: the sampling rate where the exporter does not tell it; 0 for unknown. */
+  constructor(slot: ExporterSlot, limits: TemplateLimits, configuredRate: number) {
+    this.index = slot.index;
+    this.key = slot.key;
+    this.samplerAddress = slot.samplerAddress;
+    this.observationDomainId = slot.observationDomainId;
+    this.protocol = slot.protocol;
     this.templates = new TemplateStore(limits);
+    this.sampling = new Sampling(configuredRate);
   }
 
   /** The sequence's position and the datagrams that will never be decoded if this process ends now. */

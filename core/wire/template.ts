@@ -55,6 +55,7 @@ export interface Template {
   readonly targets: readonly (Element | undefined)[];
   readonly startKind: TimeKind;
   readonly endKind: TimeKind;
+  readonly durationKind: TimeKind;
   readonly reverseStartKind: TimeKind;
   readonly reverseEndKind: TimeKind;
   /** Its records count a second direction, too. */
@@ -123,6 +124,7 @@ export function compileTemplate(id: number, fields: readonly TemplateField[], sc
     targets,
     startKind: timeKind(targets, column.start),
     endKind: timeKind(targets, column.end),
+    durationKind: timeKind(targets, column.duration),
     reverseStartKind: timeKind(targets, column.reverseStart),
     reverseEndKind: timeKind(targets, column.reverseEnd),
     hasReverse: targets.some(isReverseCount),

@@ -13,6 +13,7 @@ import { partitionOf } from '../../core/nar/flow-key.ts';
 import { Decoder, defaultDecoderLimits, type ExporterSlot } from '../../core/wire/decoder.ts';
 import type { Nar } from '../../schemas/types.ts';
 import type { CollectorConfig } from './config.ts';
+import { configuredRates } from './configured-rates.ts';
 import { Copying } from './copying.ts';
 import { Discovery } from './discovery.ts';
 import { Listening } from './listening.ts';
@@ -82,12 +83,13 @@ export class Collector {
     const { config, partitions, log, store, clock, logger } = parts;
     const collector = config.name;
     this.#parts = parts;
-    this.#decoder = new Decoder({
+    const limits = {
       ...defaultDecoderLimits,
       templateExpiryMs: config.template_expiry,
       waitMs: config.template_wait,
       waitBytesMax: config.template_wait_bytes,
-    });
+    };
+    this.#decoder = new Decoder(limits, configuredRates(config.sampling));
     const batcher = new Batcher({ collector, partitions, narsMax: config.batch_nars_max });
     const cacheBytesMax = Math.floor(config.memory_max / cacheShare);
     const ledger = new Ledger({ partitions, suspicionAfterMs: config.suspicion_after, cacheBytesMax });
