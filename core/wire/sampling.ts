@@ -1,6 +1,6 @@
 /**
- * Sampling rates that an exporter announces in options records (RFC 3954 section 6.1, RFC 5476): per sampler, per interface, for the whole device, per
- * line card. Where nothing tells a record's rate it is 0, unknown: it is never guessed.
+ * Sampling rates that an exporter announces in options records (RFC 3954 section 6.1, RFC 5476): per sampler, per interface, for the whole device,
+ * per line card. Where nothing tells a record's rate it is 0, unknown: it is never guessed.
  */
 
 /** Samplers, interfaces and line cards of one exporter that are remembered, of each so many; further ones are ignored. */
