@@ -94,7 +94,7 @@ export class RecordReader {
     const octets = valueAt(layout, bytes, base, column.octets);
     const packets = valueAt(layout, bytes, base, column.packets);
     if (octets > Number.MAX_SAFE_INTEGER || packets > Number.MAX_SAFE_INTEGER) return null;
-    const v6 = isV6(layout, bytes, base);
+    const v6 = template.hasV6 && (!template.hasV4 || isV6(layout, bytes, base));
     const nar = this.#nar;
     nar.exporter = context.exporter;
     nar.src_addr = this.#source.read(layout, bytes, base, v6, column.srcAddr4, column.srcAddr6);
@@ -115,7 +115,7 @@ export class RecordReader {
     nar.next_hop = this.#nextHop.read(layout, bytes, base, v6, column.nextHop4, column.nextHop6);
     nar.flow_direction = has(layout, column.direction) ? valueAt(layout, bytes, base, column.direction) : flowDirectionNotSaid;
     const observedIf = nar.flow_direction === flowDirectionEgress ? nar.out_if : nar.in_if;
-    nar.sampling_rate = samplingRate(layout, bytes, base, observedIf, context, sampling);
+    nar.sampling_rate = samplingRate(template, bytes, base, observedIf, context, sampling);
     nar.time_flow_end_ms = endOf(template, bytes, base, context);
     nar.time_flow_start_ms = startOf(template, bytes, base, context, nar.time_flow_end_ms);
     nar.time_received_ms = context.receivedMs;
@@ -164,8 +164,6 @@ export function hasReverseTraffic({ layout }: Template, bytes: Uint8Array, base:
 
 /** Some devices fill in both families, with zeros in the one that does not apply. */
 function isV6(layout: Layout, bytes: Uint8Array, base: number): boolean {
-  if (!has(layout, column.srcAddr6) && !has(layout, column.dstAddr6)) return false;
-  if (!has(layout, column.srcAddr4) && !has(layout, column.dstAddr4)) return true;
   if (anyOctet(layout, bytes, base, column.srcAddr4) || anyOctet(layout, bytes, base, column.dstAddr4)) return false;
   return anyOctet(layout, bytes, base, column.srcAddr6) || anyOctet(layout, bytes, base, column.dstAddr6);
 }
@@ -179,10 +177,11 @@ function anyOctet(layout: Layout, bytes: Uint8Array, base: number, place: number
 }
 
 /** The record's own rate, else the header's, else what options records announced, else what is configured. */
-function samplingRate(layout: Layout, bytes: Uint8Array, base: number, observedIf: number, context: RecordContext, sampling: Sampling): number {
-  const interval = valueAt(layout, bytes, base, column.samplingInterval);
-  if (interval > 0) return interval;
-  if (has(layout, column.samplingPacketInterval) || has(layout, column.samplingSize)) {
+function samplingRate(template: Template, bytes: Uint8Array, base: number, observedIf: number, context: RecordContext, sampling: Sampling): number {
+  const { layout } = template;
+  if (template.hasRate) {
+    const interval = valueAt(layout, bytes, base, column.samplingInterval);
+    if (interval > 0) return interval;
     const rate = ownRate(layout, bytes, base);
     if (rate > 0) return rate;
   }
