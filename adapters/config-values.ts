@@ -174,6 +174,19 @@ export function texts(preset: readonly string[], pattern = /./, accepted = 'text
   );
 }
 
+/** Networks as ADDRESS/BITS; an address alone stands for itself. */
+export function prefixes(preset: readonly string[]) {
+  return listOf<string>(preset, kind('a prefix such as 198.51.100.0/24, 2001:db8::/32 or 192.0.2.1', readPrefix, String));
+}
+
+function readPrefix(text: string): string | undefined {
+  const [network = '', length, ...rest] = text.split('/');
+  const bits = isIP(network) === 4 ? 32 : isIP(network) === 6 ? 128 : -1;
+  if (bits < 0 || network.includes('%') || rest.length > 0) return undefined;
+  if (length === undefined) return `${network}/${bits}`;
+  return /^\d{1,3}$/.test(length) && Number(length) <= bits ? `${network}/${Number(length)}` : undefined;
+}
+
 export interface AccountPrefix {
   readonly prefix: string;
   readonly account: string;
@@ -202,13 +215,7 @@ function readAccountPrefix(value: unknown): AccountPrefix | undefined {
   if (typeof value !== 'object' || value === null || Object.keys(value).length !== 2) return undefined;
   const { prefix, account } = value as { prefix?: unknown; account?: unknown };
   if (typeof prefix !== 'string' || (typeof account !== 'string' && typeof account !== 'number') || account === '') return undefined;
-  return isPrefix(prefix) ? { prefix, account: String(account) } : undefined;
-}
-
-function isPrefix(prefix: string): boolean {
-  const [network = '', length = '', ...rest] = prefix.split('/');
-  const bits = isIP(network) === 4 ? 32 : isIP(network) === 6 ? 128 : -1;
-  return rest.length === 0 && /^\d{1,3}$/.test(length) && Number(length) <= bits;
+  return prefix.includes('/') && readPrefix(prefix) !== undefined ? { prefix, account: String(account) } : undefined;
 }
 
 export interface SamplingPrefix {
@@ -240,10 +247,8 @@ function readSamplingPrefix(value: unknown): SamplingPrefix | undefined {
   if (typeof value !== 'object' || value === null || Object.keys(value).length !== 2) return undefined;
   const { prefix, rate } = value as { prefix?: unknown; rate?: unknown };
   if (typeof prefix !== 'string' || !/^[1-9]\d{0,9}$/.test(String(rate)) || Number(rate) > 0xffff_ffff) return undefined;
-  // An address alone is a prefix of its whole length.
-  const family = isIP(prefix);
-  const whole = family === 0 ? prefix : `${prefix}/${family === 4 ? 32 : 128}`;
-  return isPrefix(whole) ? { prefix: whole, rate: Number(rate) } : undefined;
+  const whole = readPrefix(prefix);
+  return whole === undefined ? undefined : { prefix: whole, rate: Number(rate) };
 }
 
 function within(value: number | undefined, min = 0, max = Number.MAX_SAFE_INTEGER): number | undefined {

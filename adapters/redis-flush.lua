@@ -6,7 +6,7 @@
 -- ARGV[1]  number of ends E
 -- ARGV[2 .. 1 + 2E]  for each end: its name in KEYS[1], the last sequence that the process left there (0: no stream)
 -- then     number of batches B, and for each: the end's index (from 0), sequence, value, totals, "1" for a goodbye
--- then     number of positions, and for each: exporter, position
+-- then     number of positions, and for each: exporter, position; an empty one takes the exporter's away
 --
 -- Returns {"stored"}, {"repeated"} when the streams end with exactly these batches already, or {"mismatch", end's index, last sequence found}.
 local ends = tonumber(ARGV[1])
@@ -70,6 +70,11 @@ end
 
 at = firstBatch + 5 * batches
 for p = 1, tonumber(ARGV[at]) do
-  redis.call('HSET', KEYS[2], ARGV[at + 2 * p - 1], ARGV[at + 2 * p])
+  local exporter, position = ARGV[at + 2 * p - 1], ARGV[at + 2 * p]
+  if position == '' then
+    redis.call('HDEL', KEYS[2], exporter)
+  else
+    redis.call('HSET', KEYS[2], exporter, position)
+  end
 end
 return { 'stored' }

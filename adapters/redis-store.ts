@@ -162,6 +162,17 @@ class RedisStore implements Store {
     return new Map(Object.entries(await this.#ask(() => this.#redis.hgetall(this.#key('positions')))));
   }
 
+  async templates(): Promise<Map<string, string>> {
+    return new Map(Object.entries(await this.#ask(() => this.#redis.hgetall(this.#key('templates')))));
+  }
+
+  async saveTemplates(changes: readonly (readonly [name: string, text: string | null])[]): Promise<void> {
+    const saved = changes.flatMap(([name, text]) => (text === null ? [] : [name, text]));
+    const removed = changes.flatMap(([name, text]) => (text === null ? [name] : []));
+    if (removed.length > 0) await this.#ask(() => this.#redis.hdel(this.#key('templates'), ...removed));
+    if (saved.length > 0) await this.#ask(() => this.#redis.hset(this.#key('templates'), ...saved));
+  }
+
   async durability(): Promise<Durability> {
     const settings = await this.#ask(() => this.#settings());
     if (!settings) {

@@ -23,7 +23,7 @@ export interface Flush {
   readonly ends: readonly { readonly partition: number; readonly last: number }[];
   /** Per partition in ascending sequence from last + 1 on, without a gap. */
   readonly batches: readonly StoredBatch[];
-  /** The exporters' sequence positions that are reached by this flush, opaque here; exporters that are not named keep theirs. */
+  /** The exporters' sequence positions that are reached by this flush, opaque here; exporters that are not named keep theirs, an empty one goes. */
   readonly positions: readonly (readonly [exporter: string, position: string])[];
 }
 
@@ -114,6 +114,13 @@ export interface Store {
   settle(settlement: Settlement): Promise<void>;
   /** The exporters' positions as of the last flush that named them. */
   positions(): Promise<Map<string, string>>;
+  /**
+   * What the decoder knows of each exporter (templates, sampling) as it was last saved, opaque here. It is no part of a flush: a store that lost it
+   * costs data sets that wait for their template again, never a record that was decoded.
+   */
+  templates(): Promise<Map<string, string>>;
+  /** null takes the entry away. After a fault some of it may be done. */
+  saveTemplates(changes: readonly (readonly [name: string, text: string | null])[]): Promise<void>;
   /** Also tells whether the store is there at all. */
   durability(): Promise<Durability>;
   close(): Promise<void>;

@@ -1,7 +1,7 @@
 /** UDP sockets that exports arrive at. Datagrams are handed over in batches, one per turn of the event loop, without a promise for each. */
 import { createSocket, type Socket } from 'node:dgram';
-import { readFileSync } from 'node:fs';
 import { isIPv6 } from 'node:net';
+import { kernelDrops } from './kernel-drops.ts';
 import type { Clock, Logger } from './ports.ts';
 
 export interface ReceivedDatagram {
@@ -19,13 +19,28 @@ export interface UdpOptions {
   readonly receive: (datagrams: readonly ReceivedDatagram[]) => void;
 }
 
+export interface UdpSocketFigures {
+  /** HOST:PORT or [HOST]:PORT, where it really listens. */
+  readonly listen: string;
+  /** Bytes that the kernel gives it. */
+  readonly receiveBuffer: number;
+  /** Datagrams that the kernel dropped because the process was too slow, since the socket was opened; null where the kernel does not tell. */
+  readonly drops: number | null;
+}
+
 export interface UdpReceiver {
   /** Where it really listens, in the order of `listen`. */
   readonly addresses: readonly { readonly host: string; readonly port: number }[];
-  /** Datagrams that the kernel dropped because the process was too slow, since the sockets were opened; -1 where the kernel does not tell. */
-  kernelDrops(): number;
+  /** In the same order, at most a second old. */
+  figures(): readonly UdpSocketFigures[];
+  /** What an operator should know now; each names its remedy. */
+  reasons(): string[];
   close(): Promise<void>;
 }
+
+const figuresAgeMs = 1_000;
+/** So long a drop is worth a word. */
+const recentMs = 60_000;
 
 /** So many datagrams at most are handed over at once, so that one busy socket does not hold all of the memory. */
 const handOverMax = 512;
@@ -63,10 +78,11 @@ export async function receiveUdp(options: UdpOptions): Promise<UdpReceiver> {
     socket.on('error', (error) => options.logger.error({ host, port, error: error.message }, 'a listening socket failed'));
     askForBuffer(socket, options, port);
   }
-  const ports = new Set(sockets.map((socket) => socket.address().port));
+  const drops = new Drops(sockets, options);
   return {
     addresses: sockets.map((socket) => ({ host: socket.address().address, port: socket.address().port })),
-    kernelDrops: () => kernelDrops(ports),
+    figures: () => drops.figures(),
+    reasons: () => drops.reasons(),
     close: async () => {
       await Promise.all(sockets.map(close));
       handOver();
@@ -95,7 +111,7 @@ function close(socket: Socket): Promise<void> {
   });
 }
 
-/** The kernel doubles what is asked for, to pay for its own bookkeeping, and silently gives less than it may not give. */
+/** The kernel silently gives less where it may not give as much. */
 function askForBuffer(socket: Socket, { receiveBuffer, logger }: UdpOptions, port: number): void {
   try {
     socket.setRecvBufferSize(receiveBuffer);
@@ -103,7 +119,7 @@ function askForBuffer(socket: Socket, { receiveBuffer, logger }: UdpOptions, por
     logger.warn({ port, error: (error as Error).message }, 'the receive buffer cannot be set');
     return;
   }
-  const given = socket.getRecvBufferSize() / (process.platform === 'linux' ? 2 : 1);
+  const given = bufferOf(socket);
   if (given >= receiveBuffer) return;
   const remedy = `sysctl -w net.core.rmem_max=${receiveBuffer}`;
   logger.warn(
@@ -112,25 +128,61 @@ function askForBuffer(socket: Socket, { receiveBuffer, logger }: UdpOptions, por
   );
 }
 
-/** The last column of /proc/net/udp and udp6 counts the drops of each socket; the second has its port. */
-function kernelDrops(ports: ReadonlySet<number>): number {
-  let drops = -1;
-  for (const file of ['/proc/net/udp', '/proc/net/udp6']) {
-    let table: string;
-    try {
-      table = readFileSync(file, 'utf8');
-    } catch {
-      // Not Linux, or no IPv6: the kernel does not tell.
-      continue;
+/** Looks at what the kernel dropped, and says so where it is recent. */
+class Drops {
+  readonly #sockets: readonly Socket[];
+  readonly #options: UdpOptions;
+  #figures: readonly UdpSocketFigures[] = [];
+  #lookedMs = Number.NEGATIVE_INFINITY;
+  #roseMs = Number.NEGATIVE_INFINITY;
+
+  constructor(sockets: readonly Socket[], options: UdpOptions) {
+    this.#sockets = sockets;
+    this.#options = options;
+    this.figures();
+  }
+
+  figures(): readonly UdpSocketFigures[] {
+    const nowMs = this.#options.clock.now();
+    if (nowMs - this.#lookedMs < figuresAgeMs) return this.#figures;
+    this.#lookedMs = nowMs;
+    const before = this.#total();
+    const all = kernelDrops();
+    this.#figures = this.#sockets.map((socket, index) => this.#figuresOf(socket, index, all));
+    const total = this.#total();
+    if (total > before) {
+      if (nowMs - this.#roseMs > recentMs) this.#options.logger.warn({ drops: total }, 'the kernel drops datagrams: the receive buffer was full');
+      this.#roseMs = nowMs;
     }
-    drops = Math.max(drops, 0);
-    for (const line of table.split('\n').slice(1)) {
-      const columns = line.trim().split(/\s+/);
-      const port = Number.parseInt(columns[1]?.split(':')[1] ?? '', 16);
-      if (ports.has(port)) drops += Number(columns[columns.length - 1]);
+    return this.#figures;
+  }
+
+  reasons(): string[] {
+    this.figures();
+    if (this.#options.clock.now() - this.#roseMs > recentMs) return [];
+    const remedy = 'raise collector.receive_buffer and net.core.rmem_max, or give the collector more CPU';
+    return [`the kernel dropped ${this.#total()} datagrams, some of them within the last minute: ${remedy}`];
+  }
+
+  #total(): number {
+    return this.#figures.reduce((sum, { drops }) => sum + (drops ?? 0), 0);
+  }
+
+  /** A socket that is closed keeps its last figures. */
+  #figuresOf(socket: Socket, index: number, all: ReturnType<typeof kernelDrops>): UdpSocketFigures {
+    try {
+      const { address: host, port } = socket.address();
+      const drops = all?.find((one) => one.host === host && one.port === port)?.drops ?? null;
+      return { listen: isIPv6(host) ? `[${host}]:${port}` : `${host}:${port}`, receiveBuffer: bufferOf(socket), drops };
+    } catch {
+      return this.#figures[index] ?? { listen: '', receiveBuffer: 0, drops: null };
     }
   }
-  return drops;
+}
+
+/** The kernel doubles what is asked for, to pay for its own bookkeeping, and tells the double. */
+function bufferOf(socket: Socket): number {
+  return socket.getRecvBufferSize() / (process.platform === 'linux' ? 2 : 1);
 }
 
 function plainAddress(address: string): string {

@@ -488,6 +488,23 @@ export interface WindowClose {
   exporters: ExporterBalance[];
 }
 
+export interface Correction {
+  /** True: takes back what was published as n; counters are those of then, negated, so that sums over all records come out right. False: what n is instead, with its chain. */
+  retracts: boolean;
+  /** 1 .. count. */
+  index: number;
+  /** Records of this correction. It counts as a whole. */
+  count: number;
+  /** The first n that is wrong. An n from here to last_n that no record of the correction names is right but for its chain. */
+  from_n: number;
+  /** The last n that was emitted before the correction; the next output is last_n + 1. */
+  last_n: number;
+  /** chain of last_n as it was published. */
+  replaced_chain: Uint8Array;
+  /** chain of last_n as it must be, which the next output continues. */
+  chain: Uint8Array;
+}
+
 /** One output of the fold. One message of topic aggregates is one Output. */
 export interface Output {
   partition: number;
@@ -499,6 +516,8 @@ export interface Output {
   aggregate: null | Aggregate;
   /** Null in an aggregate. */
   window_close: null | WindowClose;
+  /** Null in what the fold gives. Else this record is one of those that put right what was emitted of a replica that a fresh fold of the log has shown to be wrong: they stand behind the last wrong output, in one transaction, each with the n that it is about. */
+  correction: null | Correction;
 }
 
 /** A piece of a partition's folded state; keyed (partition, offset, chunk). */

@@ -1,3 +1,9 @@
+/**
+ * corrupt: not what was written. expired: the exporter had not repeated it in time, or it is from the future. restarted: the exporter started anew
+ * since, and may use its ids for something else. refused: beyond a bound.
+ */
+export type IgnoredBecause = 'corrupt' | 'expired' | 'restarted' | 'refused';
+
 /** What a decoder counts over all exporters. Monotonic, the gauges aside. */
 export interface DecoderCounters {
   datagrams: number;
@@ -12,8 +18,16 @@ export interface DecoderCounters {
   /** Template records taken, repeats included. */
   templates: number;
   refusedTemplates: number;
+  /** Samplers and interfaces whose rate found no room. */
+  refusedSamplers: number;
   withdrawnTemplates: number;
   expiredTemplates: number;
+  /** Templates, and states of options, of an earlier process that were taken up again. */
+  recalledTemplates: number;
+  /** Those that were not, by why. */
+  ignoredTemplates: Record<IgnoredBecause, number>;
+  /** Handed out to be kept for the next process, repeats included. */
+  savedTemplates: number;
   optionsRecords: number;
   /** Sets of NetFlow v9 and IPFIX, and samples of sFlow, that do not parse. */
   malformedSets: number;
@@ -48,8 +62,12 @@ export function noCounts(): DecoderCounters {
     duplicateDatagrams: 0,
     templates: 0,
     refusedTemplates: 0,
+    refusedSamplers: 0,
     withdrawnTemplates: 0,
     expiredTemplates: 0,
+    recalledTemplates: 0,
+    ignoredTemplates: { corrupt: 0, expired: 0, restarted: 0, refused: 0 },
+    savedTemplates: 0,
     optionsRecords: 0,
     malformedSets: 0,
     counterSamples: 0,

@@ -3,6 +3,7 @@ import type { ExporterReport, Nar } from '../../schemas/types.ts';
 import { Cursor, readUnsigned } from './cursor.ts';
 import { type DecoderCounters, noCounts } from './decoder-counters.ts';
 import { Exporter, type ExporterSlot, type ExportProtocol, exporterKey, type WaitingDatagram, type WaitingSet } from './exporter.ts';
+import { ExporterMemory, type MemoryChange } from './exporter-memory.ts';
 import { signatureOf } from './exporter-sequence.ts';
 import { ipfixHeaderOctets, readIpfixHeader, readIpfixTemplate } from './ipfix.ts';
 import { dataSetIdMin, type SetHeader, type TemplateRecord } from './message.ts';
@@ -10,6 +11,7 @@ import { type FixedHeader, fixedHeaderOctets, isFixedWhole, netflow5Template, re
 import { netflow7Template, readNetflow7Header } from './netflow7.ts';
 import { netflow9HeaderOctets, readNetflow9Header, readNetflow9Template } from './netflow9.ts';
 import { takeOptions } from './options.ts';
+import { Places } from './places.ts';
 import { hasReverseTraffic, type RecordContext, RecordReader } from './record.ts';
 import { SflowSamples } from './sflow-samples.ts';
 import { readSflow5Header, sflow5HeaderOctetsMin, sflow5Version } from './sflow5.ts';
@@ -18,10 +20,14 @@ import { recordsMaxIn, WaitingSets } from './waiting.ts';
 
 export type { DecoderCounters } from './decoder-counters.ts';
 export type { ExporterSlot, ExportProtocol } from './exporter.ts';
+export type { MemoryChange } from './exporter-memory.ts';
 
 export interface DecoderLimits {
   /** Exporters (address, observation domain, protocol) that are known at a time; datagrams of further ones are refused. */
   readonly exportersMax: number;
+  readonly exportersPerAddressMax: number;
+  /** Fields of all templates and samplers together; each template costs a few more than it has. */
+  readonly fieldsMax: number;
   readonly templatesPerExporterMax: number;
   readonly fieldsPerTemplateMax: number;
   /** A template that is not repeated for so long is forgotten. */
@@ -35,6 +41,8 @@ export interface DecoderLimits {
 
 export const defaultDecoderLimits: DecoderLimits = {
   exportersMax: 10_000,
+  exportersPerAddressMax: 1_000,
+  fieldsMax: 2_000_000,
   templatesPerExporterMax: 1_000,
   fieldsPerTemplateMax: 512,
   templateExpiryMs: 30 * 60_000,
@@ -45,6 +53,9 @@ export const defaultDecoderLimits: DecoderLimits = {
 
 /** One that never sent a flow is forgotten sooner, so that forged source addresses do not fill the table for long. */
 const flowlessExpiryMs = 10 * 60_000;
+
+/** Positions of exporters that are not heard now, in tables of exporters: so many are more than any store should have. */
+const restoredShare = 4;
 
 /** Looking through all exporters and templates costs too much to be done at each call. */
 const sweepEveryMs = 1_000;
@@ -65,19 +76,37 @@ export class Decoder {
   readonly #configuredRate: (samplerAddress: string) => number;
   readonly #exporters = new Map<string, Map<number, Exporter>>();
   readonly #restored = new Map<string, string>();
+  readonly #memory: ExporterMemory;
   readonly #reader = new RecordReader();
   readonly #samples = new SflowSamples(this.counters);
+  readonly #places: Places;
+  /** Forgotten exporters whose positions need not be stored any longer. */
+  #unplaced: string[] = [];
   readonly #waiting: WaitingSets;
+  /** Of known exporters; where none is, of nobody. */
+  readonly #waitingKnown: WaitingSets;
   /** One object for all records, so that decoding a record allocates nothing. */
   readonly #context: RecordContext = { receivedMs: 0, exportMs: 0, uptimeMs: -1, systemInitMs: 0, headerRate: 0, exporter: 0 };
   #exportersEver = 0;
   #sweptMs = Number.NEGATIVE_INFINITY;
 
-  /** configuredRate: the sampling rate of an exporter, by its address, that does not tell it itself; 0 for unknown. */
-  constructor(limits: DecoderLimits = defaultDecoderLimits, configuredRate: (samplerAddress: string) => number = () => 0) {
+  /**
+   * isKnown: exporters that the configuration names, by their address. A flood of others leaves them half of everything; null, the default: none is
+   * named, and all share all of it. configuredRate: the sampling rate of an exporter, by its address, that does not tell it itself; 0 for unknown.
+   */
+  constructor(
+    limits: DecoderLimits = defaultDecoderLimits,
+    isKnown: ((address: string) => boolean) | null = null,
+    configuredRate: (samplerAddress: string) => number = () => 0,
+  ) {
     this.#limits = limits;
     this.#configuredRate = configuredRate;
-    this.#waiting = new WaitingSets(limits, (set) => this.#giveUp(set));
+    this.#places = new Places(limits, isKnown);
+    this.#memory = new ExporterMemory(limits, this.counters);
+    const { waitMs, waitBytesMax } = limits;
+    const waitingLimits = { waitMs, waitBytesMax: isKnown === null ? waitBytesMax : waitBytesMax / 2 };
+    this.#waiting = new WaitingSets(waitingLimits, (set) => this.#giveUp(set));
+    this.#waitingKnown = new WaitingSets(waitingLimits, (set) => this.#giveUp(set));
   }
 
   /**
@@ -105,9 +134,11 @@ export class Decoder {
   /** Gives up data sets that waited too long, at each call; forgets templates and exporters that are silent, once a second. */
   expire(nowMs: number): void {
     this.#waiting.expire(nowMs);
+    this.#waitingKnown.expire(nowMs);
     this.#gauge();
     if (nowMs - this.#sweptMs < sweepEveryMs) return;
     this.#sweptMs = nowMs;
+    this.#memory.expire(nowMs);
     for (const [address, ofAddress] of this.#exporters) {
       for (const [code, exporter] of ofAddress) {
         this.counters.expiredTemplates += exporter.templates.expire(nowMs);
@@ -116,10 +147,7 @@ export class Decoder {
         // What is still to be reported keeps it.
         if (!outlived || exporter.hasNews()) continue;
         ofAddress.delete(code);
-        this.#samples.forget(exporter);
-        // Should it come back, its position still tells what was lost meanwhile.
-        if (exporter.flowsEver > 0 && this.#restored.size < this.#limits.exportersMax) this.#restored.set(exporter.key, exporter.position());
-        this.counters.exporters--;
+        this.#forget(exporter);
       }
       if (ofAddress.size === 0) this.#exporters.delete(address);
     }
@@ -142,11 +170,12 @@ export class Decoder {
   }
 
   /**
-   * The sequence positions that changed since the last call, by slot.key. To be taken together with the reports and the NARs so far, and stored with
-   * them.
+   * The sequence positions that changed since the last call, by slot.key; empty where it need not be kept any longer. To be taken together with the
+   * reports and the NARs so far, and stored with them.
    */
   takePositions(): [key: string, position: string][] {
-    const positions: [string, string][] = [];
+    const positions = this.#unplaced.map((key): [string, string] => [key, '']);
+    this.#unplaced = [];
     for (const ofAddress of this.#exporters.values()) {
       for (const exporter of ofAddress.values()) {
         if (!exporter.positionChanged) continue;
@@ -159,7 +188,43 @@ export class Decoder {
 
   /** At the start: the stored positions. The first datagram of an exporter then yields the exact loss since. Malformed ones are ignored. */
   restore(positions: Iterable<readonly [key: string, position: string]>): void {
-    for (const [key, position] of positions) this.#restored.set(key, position);
+    for (const [key, position] of positions) {
+      if (this.#restored.size < restoredShare * this.#limits.exportersMax) this.#restored.set(key, position);
+    }
+  }
+
+  /**
+   * Some of what changed of templates and sampling since the last call, to be kept for the next process; to be called again while it gives anything.
+   * Losing it costs no record that is not waited for: it need not be kept together with anything.
+   */
+  takeMemory(): MemoryChange[] {
+    return this.#memory.take(this.#all());
+  }
+
+  /** What was handed out may be lost: all of it is handed out again. */
+  rememberAgain(): void {
+    this.#memory.saveAgain(this.#all());
+  }
+
+  /** At the start: what an earlier process kept. It counts for an exporter as long as that has not started anew, nor been silent for too long. */
+  recall(entries: Iterable<MemoryChange>, nowMs: number): void {
+    this.#memory.restore(entries, nowMs);
+  }
+
+  #forget(exporter: Exporter): void {
+    this.#memory.forget(exporter);
+    this.#samples.forget(exporter);
+    exporter.templates.clear();
+    exporter.sampling.clear();
+    this.#places.leave(exporter.place);
+    this.counters.exporters--;
+    // Should it come back, its position still tells what was lost meanwhile.
+    if (exporter.flowsEver > 0 && this.#restored.size < this.#limits.exportersMax) this.#restored.set(exporter.key, exporter.position());
+    else if (this.#unplaced.length < this.#limits.exportersMax) this.#unplaced.push(exporter.key);
+  }
+
+  *#all(): Generator<Exporter> {
+    for (const ofAddress of this.#exporters.values()) yield* ofAddress.values();
   }
 
   /** address tells it from all others; samplerAddress is what it is called. */
@@ -176,14 +241,15 @@ export class Decoder {
       known.lastMs = receivedMs;
       return known;
     }
-    if (this.counters.exporters >= this.#limits.exportersMax) {
+    const place = this.#places.enter(address);
+    if (place === null) {
       this.counters.refusedDatagrams++;
       return undefined;
     }
     const { templatesPerExporterMax: templatesMax, templateExpiryMs: expiryMs } = this.#limits;
     const key = exporterKey(address, observationDomainId, protocol);
     const slot = { index: this.#exportersEver++, key, samplerAddress, observationDomainId, protocol };
-    const exporter = new Exporter(slot, { templatesMax, expiryMs }, this.#configuredRate(samplerAddress));
+    const exporter = new Exporter(slot, { templatesMax, expiryMs, place }, this.#configuredRate(samplerAddress));
     exporter.lastMs = receivedMs;
     this.counters.exporters++;
     const ofAddress = this.#exporters.get(address);
@@ -192,6 +258,7 @@ export class Decoder {
     const position = this.#restored.get(key);
     if (position !== undefined) exporter.restore(position);
     this.#restored.delete(key);
+    this.#memory.recall(exporter, receivedMs);
     return exporter;
   }
 
@@ -328,12 +395,14 @@ export class Decoder {
     const { id, fields, scopes } = record;
     if (fields.length > this.#limits.fieldsPerTemplateMax || !exporter.templates.learn(id, fields, scopes, receivedMs)) {
       this.counters.refusedTemplates++;
+      // What stood under this id is not what the exporter means by it any more.
+      exporter.templates.withdraw(id);
       return;
     }
     this.counters.templates++;
     const template = exporter.templates.find(id, receivedMs);
     if (template === undefined) return;
-    for (const set of this.#waiting.take(exporter, id)) this.#decodeWaiting(set, template, sink);
+    for (const set of this.#waitingOf(exporter).take(exporter, id)) this.#decodeWaiting(set, template, sink);
     this.#gauge();
   }
 
@@ -367,7 +436,7 @@ export class Decoder {
     const datagram = intake.waiting;
     datagram.unknownMax += recordsMaxIn(end - at);
     const bytes = Buffer.from(intake.bytes.subarray(at, end));
-    if (this.#waiting.add({ exporter, templateId, bytes, receivedMs, exportMs, uptimeMs, datagram, done: false })) {
+    if (this.#waitingOf(exporter).add({ exporter, templateId, bytes, receivedMs, exportMs, uptimeMs, datagram, done: false })) {
       datagram.sets++;
     } else {
       datagram.failedSets++;
@@ -418,12 +487,18 @@ export class Decoder {
       if (template.scopes >= 0) octets = takeOptions(exporter, template, bytes, next, end);
       else if (template.varies) octets = layOut(template, bytes, next, end);
       if (octets <= 0) break;
-      if (template.scopes >= 0) this.counters.optionsRecords++;
+      if (template.scopes >= 0) this.#countOptions(exporter);
       else this.#takeFlow(exporter, template, bytes, next, sink);
       records++;
       next += octets;
     }
     return records;
+  }
+
+  #countOptions({ sampling }: Exporter): void {
+    this.counters.optionsRecords++;
+    this.counters.refusedSamplers += sampling.refused;
+    sampling.refused = 0;
   }
 
   #takeFlow(exporter: Exporter, template: Template, bytes: Buffer, at: number, sink: NarSink): void {
@@ -465,6 +540,10 @@ export class Decoder {
     const bootMs = uptimeMs >= 0 ? exportMs - uptimeMs : Number.NaN;
     const isNew = exporter.sequence.arrive({ sequence, exportMs, bootMs, signature: signatureOf(bytes) });
     this.counters.exporterRestarts += exporter.sequence.restarts - restarts;
+    if (exporter.isRecalled) {
+      exporter.isRecalled = false;
+      if (exporter.sequence.restarts > restarts) this.#memory.disown(exporter);
+    }
     if (isNew) return true;
     exporter.duplicateDatagrams++;
     this.counters.duplicateDatagrams++;
@@ -486,9 +565,13 @@ export class Decoder {
     this.counters.undecodableDatagrams++;
   }
 
+  #waitingOf(exporter: Exporter): WaitingSets {
+    return exporter.place.isKnown ? this.#waitingKnown : this.#waiting;
+  }
+
   #gauge(): void {
-    this.counters.waitingSets = this.#waiting.sets;
-    this.counters.waitingBytes = this.#waiting.bytes;
+    this.counters.waitingSets = this.#waiting.sets + this.#waitingKnown.sets;
+    this.counters.waitingBytes = this.#waiting.bytes + this.#waitingKnown.bytes;
   }
 }
 

@@ -1,6 +1,7 @@
 /** What the decoder keeps of one exporter (address, observation domain, protocol). */
 import type { ExporterReport } from '../../schemas/types.ts';
 import { ExporterSequence, type Unsettled } from './exporter-sequence.ts';
+import type { Place } from './places.ts';
 import type { SampleSequences } from './sample-sequences.ts';
 import { Sampling } from './sampling.ts';
 import { type TemplateLimits, TemplateStore } from './template.ts';
@@ -58,10 +59,15 @@ export class Exporter implements ExporterSlot {
   readonly observationDomainId: number;
   readonly protocol: ExportProtocol;
   readonly templates: TemplateStore;
+  readonly place: Place;
   readonly sampling: Sampling;
+  /** What options records said changed since it was saved for the next process. */
+  optionsUnsaved = false;
+  optionsSavedMs = Number.NEGATIVE_INFINITY;
+  /** Templates or sampling are an earlier process' and no datagram has confirmed yet that the exporter goes on as it was. */
+  isRecalled = false;
   readonly sequence = new ExporterSequence();
   readonly waiting = new Map<number, WaitingSet[]>();
-  waitingBytes = 0;
   /** Datagrams of which nothing is decoded yet, and sets wait. */
   waitingDatagrams = 0;
   systemInitMs = 0;
@@ -83,8 +89,9 @@ export class Exporter implements ExporterSlot {
     this.samplerAddress = slot.samplerAddress;
     this.observationDomainId = slot.observationDomainId;
     this.protocol = slot.protocol;
+    this.place = limits.place;
+    this.sampling = new Sampling(limits.place, configuredRate);
     this.templates = new TemplateStore(limits);
-    this.sampling = new Sampling(configuredRate);
   }
 
   /** The sequence's position and the datagrams that will never be decoded if this process ends now. */
@@ -97,6 +104,20 @@ export class Exporter implements ExporterSlot {
     const lost = Number(position.slice(0, space));
     if (space < 1 || !Number.isSafeInteger(lost) || lost < 0) return;
     if (this.sequence.restore(position.slice(space + 1))) this.undecodableDatagrams += lost;
+  }
+
+  /** Its options records said something. */
+  hasOptions(): boolean {
+    return this.systemInitMs > 0 || !this.sampling.isEmpty;
+  }
+
+  /** Returns whether there were any. */
+  forgetOptions(): boolean {
+    const had = this.hasOptions();
+    this.sampling.clear();
+    this.systemInitMs = 0;
+    this.optionsUnsaved ||= had;
+    return had;
   }
 
   /** Something is still to be reported or waited for. */

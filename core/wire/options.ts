@@ -44,8 +44,11 @@ export function takeOptions(exporter: Exporter, template: Template, bytes: Buffe
     else if (field.enterprise === 0 && i < template.scopes && takeScope(saying, field.element, value)) continue;
     else if (field.enterprise === 0) takeElement(saying, field.element, value);
   }
-  if (!saying.isPartial) exporter.sampling.announce(rateOf(saying), saying);
-  if (saying.systemInitMs > 0) exporter.systemInitMs = saying.systemInitMs;
+  if (!saying.isPartial && exporter.sampling.announce(rateOf(saying), saying)) exporter.optionsUnsaved = true;
+  if (saying.systemInitMs > 0 && saying.systemInitMs !== exporter.systemInitMs) {
+    exporter.systemInitMs = saying.systemInitMs;
+    exporter.optionsUnsaved = true;
+  }
   return next - at;
 }
 

@@ -15,6 +15,7 @@ import {
   reverseEnterprise,
   type TimeKind,
 } from './element.ts';
+import type { Place } from './places.ts';
 
 export interface TemplateField {
   readonly element: number;
@@ -70,6 +71,8 @@ export interface Template {
   /** Its records have fields of NarDetails. */
   readonly hasDetails: boolean;
   learnedMs: number;
+  /** The learnedMs that is kept for the next process; it may lag behind by a part of the expiry. */
+  savedMs: number;
 }
 
 function elementOf(field: TemplateField): Element | undefined {
@@ -143,6 +146,7 @@ export function compileTemplate(id: number, fields: readonly TemplateField[], sc
     hasRate: targets.some((element) => element !== undefined && rateColumns.has(element.column)),
     hasDetails,
     learnedMs,
+    savedMs: Number.NEGATIVE_INFINITY,
   };
 }
 
@@ -205,7 +209,15 @@ export function readFields(cursor: Cursor, count: number, withEnterprise: boolea
 export interface TemplateLimits {
   readonly templatesMax: number;
   readonly expiryMs: number;
+  /** Where the templates' fields count. */
+  readonly place: Place;
 }
+
+/** What a template takes beside its fields, in fields. */
+const templateCost = 8;
+
+/** What is kept for the next process is written again when it is older than this share of the expiry, and else only when it changes. */
+export const savedAnewShare = 4;
 
 /**
  * The templates of one exporter (address, observation domain, protocol). The transport session is not part of the scope: devices change source
@@ -214,6 +226,8 @@ export interface TemplateLimits {
 export class TemplateStore {
   readonly #limits: TemplateLimits;
   readonly #templates = new Map<number, Template>();
+  /** Templates that were learnt, changed or removed, or not saved for long. */
+  readonly unsaved = new Set<number>();
 
   constructor(limits: TemplateLimits) {
     this.#limits = limits;
@@ -228,25 +242,49 @@ export class TemplateStore {
     return template !== undefined && nowMs - template.learnedMs <= this.#limits.expiryMs ? template : undefined;
   }
 
-  /** False where the store is full. A repeated template keeps its plan, a different one replaces it. */
+  /** False where there is no room. A repeated template keeps its plan, a different one replaces it. */
   learn(id: number, fields: readonly TemplateField[], scopes: number, nowMs: number): boolean {
     const known = this.#templates.get(id);
     if (known !== undefined && known.scopes === scopes && sameFields(known.fields, fields)) {
       known.learnedMs = nowMs;
+      if (nowMs - known.savedMs > this.#limits.expiryMs / savedAnewShare) this.unsaved.add(id);
       return true;
     }
     if (known === undefined && this.#templates.size >= this.#limits.templatesMax) return false;
-    this.#templates.set(id, compileTemplate(id, fields, scopes, nowMs));
+    if (!this.#limits.place.takeFields(costOf(fields) - (known === undefined ? 0 : costOf(known.fields)))) return false;
+    const template = compileTemplate(id, fields, scopes, nowMs);
+    if (known !== undefined) template.savedMs = known.savedMs;
+    this.#templates.set(id, template);
+    this.unsaved.add(id);
     return true;
   }
 
+  /** Expired ones included. */
+  get(id: number): Template | undefined {
+    return this.#templates.get(id);
+  }
+
+  ids(): Iterable<number> {
+    return this.#templates.keys();
+  }
+
   withdraw(id: number): boolean {
-    return this.#templates.delete(id);
+    const known = this.#templates.get(id);
+    if (known === undefined) return false;
+    this.#templates.delete(id);
+    this.#limits.place.takeFields(-costOf(known.fields));
+    if (known.savedMs > Number.NEGATIVE_INFINITY) this.unsaved.add(id);
+    else this.unsaved.delete(id);
+    return true;
   }
 
   /** RFC 7011 section 8.1: all templates of one kind. Returns how many. */
   withdrawAll(ofOptions: boolean): number {
     return this.#removeWhere((template) => template.scopes >= 0 === ofOptions);
+  }
+
+  clear(): void {
+    this.#removeWhere(() => true);
   }
 
   expire(nowMs: number): number {
@@ -257,11 +295,15 @@ export class TemplateStore {
     let removed = 0;
     for (const [id, template] of this.#templates) {
       if (!matches(template)) continue;
-      this.#templates.delete(id);
+      this.withdraw(id);
       removed++;
     }
     return removed;
   }
+}
+
+function costOf(fields: readonly TemplateField[]): number {
+  return fields.length + templateCost;
 }
 
 function sameFields(a: readonly TemplateField[], b: readonly TemplateField[]): boolean {

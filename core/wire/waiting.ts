@@ -27,18 +27,18 @@ export class WaitingSets {
     this.#giveUp = giveUp;
   }
 
-  /** False where there is no room: one exporter gets at most half of it. */
+  /** False where there is no room: one address gets at most half of it. */
   add(set: WaitingSet): boolean {
     const { exporter } = set;
     const octets = set.bytes.length;
-    if (exporter.waitingBytes + octets > this.#limits.waitBytesMax / 2) return false;
+    if (exporter.place.waitingBytes + octets > this.#limits.waitBytesMax / 2) return false;
     while (this.bytes + octets > this.#limits.waitBytesMax) this.#dropOldest();
     const sameTemplate = exporter.waiting.get(set.templateId);
     if (sameTemplate === undefined) exporter.waiting.set(set.templateId, [set]);
     else sameTemplate.push(set);
     if (this.#queue.length > 2 * this.sets + 64) this.#compact();
     this.#queue.push(set);
-    exporter.waitingBytes += octets;
+    exporter.place.waitingBytes += octets;
     this.bytes += octets;
     this.sets++;
     return true;
@@ -80,7 +80,7 @@ export class WaitingSets {
 
   #release(set: WaitingSet): void {
     set.done = true;
-    set.exporter.waitingBytes -= set.bytes.length;
+    set.exporter.place.waitingBytes -= set.bytes.length;
     this.bytes -= set.bytes.length;
     this.sets--;
   }

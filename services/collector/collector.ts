@@ -16,7 +16,9 @@ import type { CollectorConfig } from './config.ts';
 import { configuredRates } from './configured-rates.ts';
 import { Copying } from './copying.ts';
 import { Discovery } from './discovery.ts';
+import { ExporterLists } from './exporter-lists.ts';
 import { Listening } from './listening.ts';
+import { Remembering } from './remembering.ts';
 import { Reporting } from './reporting.ts';
 import { Sending } from './sending.ts';
 
@@ -36,6 +38,8 @@ export interface CollectorParts {
   readonly store: Store;
   readonly clock: Clock;
   readonly logger: Logger;
+  /** What an operator should know of how datagrams are received now. */
+  readonly reception?: () => readonly string[];
 }
 
 const upkeepMs = 200;
@@ -50,6 +54,8 @@ const stopPollMs = 20;
 const stopFlushesMax = 2;
 /** A foreign incarnation that is empty and did not move for so many ticks is over. */
 const idleTicks = 3;
+/** What its owner keeps to, in shares of that: a clock that was set back goes at half the speed. */
+const leaseShare = 2;
 /** Datagrams that come before the positions are restored. */
 const earlyBytesMax = 16 * 1024 * 1024;
 /** Unsent batches that need not be read back from the store, as a share of the memory that may be used. */
@@ -57,6 +63,7 @@ const cacheShare = 4;
 
 export class Collector {
   readonly #parts: CollectorParts;
+  readonly #exporters: ExporterLists;
   readonly #decoder: Decoder;
   readonly #batcher: Batcher;
   readonly #ledger: Ledger;
@@ -65,9 +72,11 @@ export class Collector {
   readonly #discovery: Discovery;
   readonly #sending: Sending;
   readonly #listening: Listening;
+  readonly #remembering: Remembering;
   readonly #reporting: Reporting;
   readonly #sink: (nar: Nar, slot: ExporterSlot) => void;
   readonly #cutMs: number[];
+  readonly #idleMs: number;
   #early: Datagram[] | null = [];
   #earlyBytes = 0;
   #earlyDropped = 0;
@@ -83,22 +92,20 @@ export class Collector {
     const { config, partitions, log, store, clock, logger } = parts;
     const collector = config.name;
     this.#parts = parts;
-    const limits = {
-      ...defaultDecoderLimits,
-      templateExpiryMs: config.template_expiry,
-      waitMs: config.template_wait,
-      waitBytesMax: config.template_wait_bytes,
-    };
-    this.#decoder = new Decoder(limits, configuredRates(config.sampling));
+    this.#exporters = new ExporterLists(config);
+    const { template_expiry: templateExpiryMs, template_wait: waitMs, template_wait_bytes: waitBytesMax } = config;
+    const limits = { ...defaultDecoderLimits, templateExpiryMs, waitMs, waitBytesMax };
+    this.#decoder = new Decoder(limits, this.#exporters.isKnown, configuredRates(config.sampling));
     const batcher = new Batcher({ collector, partitions, narsMax: config.batch_nars_max });
     const cacheBytesMax = Math.floor(config.memory_max / cacheShare);
     const ledger = new Ledger({ partitions, suspicionAfterMs: config.suspicion_after, cacheBytesMax });
     const gate = new Gate(config.transfer_gate);
     const sizes = { storeMax: config.store_max, storeReserve: config.store_reserve, memoryMax: config.memory_max };
-    const copying = new Copying({ collector, partitions, ...sizes }, { store, clock, logger, ledger, batcher });
+    this.#idleMs = idleTicks * Math.max(config.tick_interval, config.flush_interval);
+    const copying = new Copying({ collector, partitions, ...sizes, leaseMs: this.#idleMs / leaseShare }, { store, clock, logger, ledger, batcher });
     const isOwn = (incarnation: string) => copying.isOwn(incarnation);
     const discovery = new Discovery({ collector, partitions, store, clock, logger, ledger, isOwn });
-    const storeThere = () => copying.mode === 'store';
+    const storeThere = () => copying.isStoreThere;
     const storeFailed = (fault: StoreFault) => copying.leave(fault);
     const { confirmed } = discovery;
     const sending = new Sending({ collector, partitions, log, store, clock, logger, ledger, gate, storeThere, storeFailed, confirmed });
@@ -113,6 +120,8 @@ export class Collector {
       heard: () => sending.pumpAll(),
       known: (one) => this.#isKnown(one),
     });
+    const troubles = () => copying.counters.mismatches + copying.counters.storeFaults;
+    this.#remembering = new Remembering({ store, decoder: this.#decoder, clock, logger, troubles });
     this.#reporting = new Reporting({ collector, log, clock, healthIntervalMs: config.health_interval, stats: () => this.stats() });
     this.#batcher = batcher;
     this.#ledger = ledger;
@@ -126,11 +135,16 @@ export class Collector {
 
   /** Takes datagrams as they come; synchronous, so that everything it adds is in the next flush together with the positions it reaches. */
   receive(datagrams: readonly Datagram[]): void {
-    if (this.#early) {
-      for (const datagram of datagrams) this.#receiveEarly(this.#early, datagram);
-      return;
-    }
-    for (const { bytes, address, receivedMs } of datagrams) {
+    for (const datagram of datagrams) {
+      const { bytes, address, receivedMs } = datagram;
+      if (!this.#exporters.allows(address)) {
+        this.#exporters.counters.datagrams++;
+        continue;
+      }
+      if (this.#early) {
+        this.#receiveEarly(this.#early, datagram);
+        continue;
+      }
       this.#batcher.at(receivedMs);
       this.#decoder.decode(bytes, address, receivedMs, this.#sink);
     }
@@ -164,9 +178,19 @@ export class Collector {
       logger.warn({}, 'the store is away at the start: what was lost before it cannot be told');
       this.#batcher.doubt();
     }
+    await this.#recall();
     const early = this.#early ?? [];
     this.#early = null;
     this.receive(early);
+  }
+
+  async #recall(): Promise<void> {
+    if (this.#copying.mode === 'memory') return;
+    try {
+      await this.#remembering.recall();
+    } catch (error) {
+      this.#storeFailed(error);
+    }
   }
 
   /** A store without anything, and replicas that know an earlier process: it was emptied, and with it went what tells the loss in between. */
@@ -211,6 +235,7 @@ export class Collector {
   /** Everything decoded so far goes into the copy, with the positions that exactly this reaches: both are taken in one synchronous step. */
   async #flush(goodbye: boolean): Promise<void> {
     const { clock } = this.#parts;
+    this.#copying.attend();
     if (!goodbye && !this.#copying.hasRoom()) return;
     for (;;) {
       const nowMs = clock.now();
@@ -240,7 +265,7 @@ export class Collector {
   }
 
   async #upkeep(): Promise<void> {
-    const { clock, config } = this.#parts;
+    const { clock } = this.#parts;
     forgetOver(this.#ledger);
     const nowMs = clock.now();
     try {
@@ -248,16 +273,20 @@ export class Collector {
         if (nowMs < this.#nextProbeMs) return;
         this.#nextProbeMs = nowMs + storeProbeMs;
         await this.#askDurability();
+        await this.#copying.settleDoubt();
+        await this.#settle();
         await this.#copying.returnToStore();
       }
       if (this.#copying.mode === 'memory') return;
       await this.#settle();
+      await this.#remembering.save();
       if (nowMs >= this.#nextDurabilityMs) await this.#askDurability();
       if (nowMs >= this.#nextLookMs) {
         this.#nextLookMs = nowMs + lookMs;
         await this.#discovery.look();
+        // Straight behind the look, so that nobody has moved since.
+        await this.#discovery.sayGoodbyes(this.#idleMs);
       }
-      await this.#discovery.sayGoodbyes(idleTicks * config.tick_interval);
     } catch (error) {
       this.#storeFailed(error);
     }
@@ -306,7 +335,13 @@ export class Collector {
       this.#sending.pumpAll();
       await clock.sleep(stopPollMs);
     }
-    if (this.#copying.mode === 'store') await this.#settle().catch((error) => this.#storeFailed(error));
+    if (this.#copying.mode === 'memory') return;
+    try {
+      await this.#settle();
+      await this.#remembering.save();
+    } catch (error) {
+      this.#storeFailed(error);
+    }
   }
 
   /** What is in memory at the end leaves a doubt behind, so the store gets another chance. */
@@ -339,7 +374,7 @@ export class Collector {
     const ready = reasons.length === 0;
     if (config.transfer_gate === 'aggregator' && !this.#gate.aggregatorThere(clock.now()))
       reasons.push('nothing is sent: no aggregator is heard on health');
-    reasons.push(...this.#doubts);
+    reasons.push(...this.#doubts, ...(this.#parts.reception?.() ?? []));
     const figures: CopyFigures = figuresOf(ledger);
     return {
       ready,
@@ -353,6 +388,7 @@ export class Collector {
       holdings: ledger.holdings,
       suspicions: this.suspicions(),
       decoder: this.#decoder.counters,
+      disallowed: this.#exporters.counters,
       copying: copying.counters,
       ledger: ledger.counters,
       sending: sending.counters,

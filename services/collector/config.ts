@@ -1,14 +1,30 @@
 /** The collector's section of the configuration. */
 import { hostname } from 'node:os';
-import { address, addresses, choice, count, duration, type SectionOf, samplingPrefixes, section, size, text } from '../../adapters/config-values.ts';
+import {
+  address,
+  addresses,
+  choice,
+  count,
+  duration,
+  prefixes,
+  type SectionOf,
+  samplingPrefixes,
+  section,
+  size,
+  text,
+} from '../../adapters/config-values.ts';
 
 export const collectorConfig = section({
   /** Stands in every batch; it must be stable over restarts and different from every other collector's. */
   name: text(hostname(), /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/, 'letters, digits, dots, hyphens and underscores, up to 100'),
   listen: addresses(['0.0.0.0:2055', '0.0.0.0:4739']),
+  /** Datagrams of all others are dropped first. */
+  exporters_allow: prefixes(['0.0.0.0/0', '::/0']).refine((allowed) => allowed.length > 0, 'at least one prefix, such as 198.51.100.0/24'),
+  /** A flood of others leaves these their part of every bound; so it does for those of exporters_allow, where that is not everybody. */
+  exporters_known: prefixes([]),
   receive_buffer: size('32MiB', { min: '64KiB' }),
   flush_interval: duration('100ms', { min: '1ms', max: '10s' }),
-  batch_nars_max: count(1000, { min: 1, max: 10_000 }),
+  batch_nars_max: count(4000, { min: 1, max: 10_000 }),
   tick_interval: duration('1s', { min: '10ms', max: '1m' }),
   store_max: size('1GiB', { min: '1MiB' }),
   store_reserve: size('16MiB', { min: '64KiB' }),

@@ -21,6 +21,8 @@ export interface ListeningParts {
 
 const pollMs = 250;
 const retryMs = 300;
+/** What comes within this is read at once: each replica acknowledges ten times a second, and nothing is lost by hearing of several a little later. */
+const gatherMs = 100;
 
 export class Listening {
   readonly #parts: ListeningParts;
@@ -39,6 +41,7 @@ export class Listening {
       try {
         const reader = this.#reader ?? (await this.#open());
         for (const fetched of await reader.poll(pollMs)) this.#take(fetched);
+        await this.#parts.clock.sleep(gatherMs, signal);
       } catch (error) {
         if (!(error instanceof LogFault)) throw error;
         this.counters.faults++;

@@ -17,9 +17,10 @@ export async function runCollector(config: Config, signal: AbortSignal): Promise
   const { name, store_max: bytesMax, listen, receive_buffer: receiveBuffer } = config.collector;
   const log = openKafka(config.kafka, logger, clock);
   const store = openRedisStore({ url: config.redis.url, keyPrefix: config.redis.key_prefix, collector: name, bytesMax, logger });
-  const collector = new Collector({ config: config.collector, partitions: config.topics.partitions, log, store, clock, logger });
-  const metrics = new Metrics();
   let udp: UdpReceiver | null = null;
+  const reception = () => udp?.reasons() ?? [];
+  const collector = new Collector({ config: config.collector, partitions: config.topics.partitions, log, store, clock, logger, reception });
+  const metrics = new Metrics();
   registerMetrics(metrics, collector, () => udp);
   const http = await serveHttp({ ...config.collector.http, metrics, readiness: () => collector.readiness() });
   try {

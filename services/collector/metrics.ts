@@ -22,6 +22,11 @@ const counters: readonly (readonly [name: string, help: string, read: Read])[] =
     'Datagrams of exporters beyond the number that is tracked.',
     (stats) => stats.decoder.refusedDatagrams,
   ],
+  [
+    'flowledger_collector_disallowed_datagrams_total',
+    'Datagrams of exporters that are not in collector.exporters_allow, dropped before anything else.',
+    (stats) => stats.disallowed.datagrams,
+  ],
   ['flowledger_collector_duplicate_datagrams_total', 'Datagrams that the network delivered again.', (stats) => stats.decoder.duplicateDatagrams],
   [
     'flowledger_collector_early_dropped_datagrams_total',
@@ -38,8 +43,23 @@ const counters: readonly (readonly [name: string, help: string, read: Read])[] =
   ],
   ['flowledger_collector_templates_total', 'Templates learnt.', (stats) => stats.decoder.templates],
   ['flowledger_collector_refused_templates_total', 'Templates refused.', (stats) => stats.decoder.refusedTemplates],
+  [
+    'flowledger_collector_refused_samplers_total',
+    'Announcements of the sampling rate of a sampler or an interface that found no room.',
+    (stats) => stats.decoder.refusedSamplers,
+  ],
   ['flowledger_collector_withdrawn_templates_total', 'Templates withdrawn by their exporter.', (stats) => stats.decoder.withdrawnTemplates],
   ['flowledger_collector_expired_templates_total', 'Templates that were not repeated in time.', (stats) => stats.decoder.expiredTemplates],
+  [
+    'flowledger_collector_recalled_templates_total',
+    'Templates and states of options that an earlier process kept in the store, taken up again.',
+    (stats) => stats.decoder.recalledTemplates,
+  ],
+  [
+    'flowledger_collector_saved_templates_total',
+    'Templates and states of options written to the store for the next process.',
+    (stats) => stats.decoder.savedTemplates,
+  ],
   ['flowledger_collector_options_records_total', 'Options data records read.', (stats) => stats.decoder.optionsRecords],
   ['flowledger_collector_reverse_flows_total', "Of the decoded flows, those of a record's reverse direction.", (stats) => stats.decoder.reverseFlows],
   [
@@ -109,11 +129,24 @@ const gauges: readonly (readonly [name: string, help: string, read: Read])[] = [
 
 export function registerMetrics(metrics: Metrics, collector: Collector, udp: () => UdpReceiver | null): void {
   const stats = () => collector.stats();
+  const sockets = () => udp()?.figures() ?? [];
   for (const [name, help, read] of counters) metrics.counter(name, help, [], () => [[{}, read(stats())]]);
   for (const [name, help, read] of gauges) metrics.gauge(name, help, [], () => [[{}, read(stats())]]);
-  metrics.counter('flowledger_collector_kernel_dropped_datagrams_total', 'Datagrams that the kernel dropped, the process being too slow.', [], () => [
-    [{}, Math.max(0, udp()?.kernelDrops() ?? 0)],
-  ]);
+  metrics.counter(
+    'flowledger_collector_kernel_dropped_datagrams_total',
+    'Datagrams that the kernel dropped, the receive buffer of the socket being full; absent where the kernel does not tell.',
+    ['listen'],
+    () => sockets().flatMap(({ listen, drops }) => (drops === null ? [] : [[{ listen }, drops] as const])),
+  );
+  metrics.gauge('flowledger_collector_receive_buffer_bytes', 'The receive buffer that the kernel gives the socket.', ['listen'], () =>
+    sockets().map(({ listen, receiveBuffer }) => [{ listen }, receiveBuffer]),
+  );
+  metrics.counter(
+    'flowledger_collector_ignored_templates_total',
+    'Templates and states of options that an earlier process kept, ignored: corrupt, expired, of an exporter that restarted since, or refused.',
+    ['reason'],
+    () => Object.entries(stats().decoder.ignoredTemplates).map(([reason, count]) => [{ reason }, count]),
+  );
   metrics.counter('flowledger_collector_append_faults_total', 'Appends that failed, by what must happen next.', ['reason'], () =>
     Object.entries(stats().sending.faults).map(([reason, count]) => [{ reason }, count]),
   );

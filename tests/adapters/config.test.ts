@@ -130,6 +130,22 @@ describe('faults', () => {
     ]);
   });
 
+  test('prefixes of exporters are taken as networks or addresses, and at least one must be allowed', () => {
+    const accepted = 'accepted is a prefix such as 198.51.100.0/24, 2001:db8::/32 or 192.0.2.1';
+    const env = { FLOWLEDGER_COLLECTOR_EXPORTERS_ALLOW: '192.0.2.1, 2001:db8::/32', FLOWLEDGER_COLLECTOR_EXPORTERS_KNOWN: '10.0.0.0/33,core-1' };
+    expect(faultsOf({ env })).toEqual([
+      `environment variable FLOWLEDGER_COLLECTOR_EXPORTERS_KNOWN collector.exporters_known[0]: "10.0.0.0/33" is not accepted; ${accepted}`,
+      `environment variable FLOWLEDGER_COLLECTOR_EXPORTERS_KNOWN collector.exporters_known[1]: "core-1" is not accepted; ${accepted}`,
+    ]);
+    expect(loadConfig({ env: { ...env, FLOWLEDGER_COLLECTOR_EXPORTERS_KNOWN: '' } }).collector.exporters_allow).toEqual([
+      '192.0.2.1/32',
+      '2001:db8::/32',
+    ]);
+    expect(faultsOf({ file: fileOf('collector:\n  exporters_allow: []\n') })).toEqual([
+      'flowledger.yaml:2:3 collector.exporters_allow: [] is not accepted; accepted is at least one prefix, such as 198.51.100.0/24',
+    ]);
+  });
+
   test.each([
     ['aggregate: [1]\n', "flowledger.yaml:1:1 aggregate: keys are expected below a section's name"],
     ['- a\n', 'flowledger.yaml:1:1: sections are expected'],

@@ -160,6 +160,47 @@ describe('a flush', () => {
   });
 });
 
+test('an empty position takes the exporter out of the store', async () => {
+  await store.flush({
+    ...flush(0, 1),
+    positions: [
+      ['e1', '1'],
+      ['e2', '1'],
+    ],
+  });
+  await store.flush({
+    ...flush(1, 1),
+    positions: [
+      ['e1', ''],
+      ['e3', ''],
+    ],
+  });
+  expect(await store.positions()).toEqual(new Map([['e2', '1']]));
+});
+
+test('templates are kept by name, changed and taken away, each collector its own', async () => {
+  await store.saveTemplates([
+    ['a', '1'],
+    ['b', '2'],
+    ['c', '3'],
+  ]);
+  await store.saveTemplates([
+    ['a', 'changed'],
+    ['b', null],
+    ['never there', null],
+  ]);
+  await store.saveTemplates([]);
+  expect(await store.templates()).toEqual(
+    new Map([
+      ['a', 'changed'],
+      ['c', '3'],
+    ]),
+  );
+  const other = open('c2');
+  await untilThere(other);
+  expect(await other.templates()).toEqual(new Map());
+});
+
 describe('a settlement', () => {
   const point = (through: number) => [{ incarnation: 'i1', partition: 0, through }];
   const goodbye = { partition: 0, sequence: 4, value: Buffer.from('bye'), totals: Buffer.from('bye'), goodbye: true };

@@ -60,6 +60,7 @@ export class ModelStoreServer {
   hasGoneBack = false;
   streams = new Map<string, Stream>();
   positions = new Map<string, string>();
+  templates = new Map<string, string>();
   #awayUntil = Number.NEGATIVE_INFINITY;
   #fullUntil = Number.NEGATIVE_INFINITY;
   /** Takes back what is written and not on disk yet; the answer to its writer waits for that. */
@@ -124,6 +125,7 @@ export class ModelStoreServer {
   wipe(): void {
     this.streams.clear();
     this.positions.clear();
+    this.templates.clear();
     this.hasGoneBack = true;
     this.count('wiped');
   }
@@ -143,8 +145,10 @@ export class ModelStoreServer {
       new Map([...streams].map(([key, stream]) => [key, { ...stream, entries: new Map(stream.entries) }]));
     const streams = copy(this.streams);
     const positions = new Map(this.positions);
+    const templates = new Map(this.templates);
     return () => {
       this.streams = copy(streams);
+      this.templates = new Map(templates);
       this.positions = new Map(positions);
     };
   }
@@ -180,7 +184,10 @@ export class ModelStoreServer {
       return { kind: 'mismatch', partition: wrong.partition, expected: wrong.last, found: found(wrong.partition) };
     }
     for (const batch of flush.batches) this.#add(flush.incarnation, batch);
-    for (const [exporter, position] of flush.positions) this.positions.set(exporter, position);
+    for (const [exporter, position] of flush.positions) {
+      if (position === '') this.positions.delete(exporter);
+      else this.positions.set(exporter, position);
+    }
     return { kind: 'stored' };
   }
 
@@ -279,6 +286,20 @@ class ModelStore implements Store {
     const positions = await this.#ask(() => new Map(this.#server.positions));
     this.#knowsPositions = true;
     return positions;
+  }
+
+  templates(): Promise<Map<string, string>> {
+    return this.#ask(() => new Map(this.#server.templates));
+  }
+
+  saveTemplates(changes: readonly (readonly [name: string, text: string | null])[]): Promise<void> {
+    return this.#change(() => {
+      if (this.#server.isFull) throw new StoreFault('full', 'used memory is above maxmemory');
+      for (const [name, text] of changes) {
+        if (text === null) this.#server.templates.delete(name);
+        else this.#server.templates.set(name, text);
+      }
+    });
   }
 
   durability(): Promise<Durability> {

@@ -1,7 +1,7 @@
 /**
- * Brokers and Redis in containers, by testcontainers, for machines with a Docker engine. The image is made here, of Debian's packages, so that no image
- * registry is needed; the broker's jars are mounted, since each checkout has its own. Containers share the host's network: the addresses that a broker
- * advertises hold on either side.
+ * Brokers and Redis in containers, by testcontainers, for machines with a Docker engine. The image is made here, of Debian's packages, so that no
+ * image registry is needed; the broker's jars are mounted, since each checkout has its own. Containers share the host's network: the addresses that
+ * a broker advertises hold on either side.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -200,7 +200,7 @@ describe('a rate in options', () => {
 describe('a configured rate', () => {
   function rates(...datagrams: Buffer[]): number[] {
     const given: number[] = [];
-    const decoder = new Decoder(defaultDecoderLimits, (address) => (address === '192.0.2.1' ? 77 : 0));
+    const decoder = new Decoder(defaultDecoderLimits, null, (address) => (address === '192.0.2.1' ? 77 : 0));
     for (const datagram of datagrams) decoder.decode(datagram, '192.0.2.1', exportSeconds * 1000, (nar) => given.push(nar.sampling_rate));
     for (const datagram of datagrams) decoder.decode(datagram, '192.0.2.2', exportSeconds * 1000, (nar) => given.push(nar.sampling_rate));
     return given;
