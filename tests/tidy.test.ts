@@ -182,6 +182,7 @@ describe('files', () => {
       'tests/integration/flip-on-signal.ts',
       'tests/simulation/worker.ts',
       'tests/simulation/mutate.ts',
+      'tests/fuzz/fuzz.ts',
       'tests/torture/torture.ts',
       'tests/torture/failover-trials.ts',
     ]);

@@ -73,6 +73,7 @@ const protocolCodesMax = 8;
 export class Decoder {
   readonly counters: DecoderCounters = noCounts();
   readonly #limits: DecoderLimits;
+  readonly #configuredRate: (samplerAddress: string) => number;
   readonly #exporters = new Map<string, Map<number, Exporter>>();
   readonly #restored = new Map<string, string>();
   readonly #memory: ExporterMemory;
@@ -91,10 +92,15 @@ export class Decoder {
 
   /**
    * isKnown: exporters that the configuration names, by their address. A flood of others leaves them half of everything; null, the default: none is
-   * named, and all share all of it.
+   * named, and all share all of it. configuredRate: the sampling rate of an exporter, by its address, that does not tell it itself; 0 for unknown.
    */
-  constructor(limits: DecoderLimits = defaultDecoderLimits, isKnown: ((address: string) => boolean) | null = null) {
+  constructor(
+    limits: DecoderLimits = defaultDecoderLimits,
+    isKnown: ((address: string) => boolean) | null = null,
+    configuredRate: (samplerAddress: string) => number = () => 0,
+  ) {
     this.#limits = limits;
+    this.#configuredRate = configuredRate;
     this.#places = new Places(limits, isKnown);
     this.#memory = new ExporterMemory(limits, this.counters);
     const { waitMs, waitBytesMax } = limits;
@@ -242,8 +248,8 @@ export class Decoder {
     }
     const { templatesPerExporterMax: templatesMax, templateExpiryMs: expiryMs } = this.#limits;
     const key = exporterKey(address, observationDomainId, protocol);
-    const limits = { templatesMax, expiryMs, place };
-    const exporter = new Exporter(this.#exportersEver++, key, samplerAddress, observationDomainId, protocol, limits);
+    const slot = { index: this.#exportersEver++, key, samplerAddress, observationDomainId, protocol };
+    const exporter = new Exporter(slot, { templatesMax, expiryMs, place }, this.#configuredRate(samplerAddress));
     exporter.lastMs = receivedMs;
     this.counters.exporters++;
     const ofAddress = this.#exporters.get(address);

@@ -13,6 +13,7 @@ import { partitionOf } from '../../core/nar/flow-key.ts';
 import { Decoder, defaultDecoderLimits, type ExporterSlot } from '../../core/wire/decoder.ts';
 import type { Nar } from '../../schemas/types.ts';
 import type { CollectorConfig } from './config.ts';
+import { configuredRates } from './configured-rates.ts';
 import { Copying } from './copying.ts';
 import { Discovery } from './discovery.ts';
 import { ExporterLists } from './exporter-lists.ts';
@@ -93,7 +94,8 @@ export class Collector {
     this.#parts = parts;
     this.#exporters = new ExporterLists(config);
     const { template_expiry: templateExpiryMs, template_wait: waitMs, template_wait_bytes: waitBytesMax } = config;
-    this.#decoder = new Decoder({ ...defaultDecoderLimits, templateExpiryMs, waitMs, waitBytesMax }, this.#exporters.isKnown);
+    const limits = { ...defaultDecoderLimits, templateExpiryMs, waitMs, waitBytesMax };
+    this.#decoder = new Decoder(limits, this.#exporters.isKnown, configuredRates(config.sampling));
     const batcher = new Batcher({ collector, partitions, narsMax: config.batch_nars_max });
     const cacheBytesMax = Math.floor(config.memory_max / cacheShare);
     const ledger = new Ledger({ partitions, suspicionAfterMs: config.suspicion_after, cacheBytesMax });

@@ -1,6 +1,18 @@
 /** The collector's section of the configuration. */
 import { hostname } from 'node:os';
-import { address, addresses, choice, count, duration, prefixes, type SectionOf, section, size, text } from '../../adapters/config-values.ts';
+import {
+  address,
+  addresses,
+  choice,
+  count,
+  duration,
+  prefixes,
+  type SectionOf,
+  samplingPrefixes,
+  section,
+  size,
+  text,
+} from '../../adapters/config-values.ts';
 
 export const collectorConfig = section({
   /** Stands in every batch; it must be stable over restarts and different from every other collector's. */
@@ -22,6 +34,7 @@ export const collectorConfig = section({
   template_expiry: duration('30m', { min: '1s' }),
   template_wait: duration('30s'),
   template_wait_bytes: size('4MiB'),
+  sampling: samplingPrefixes(),
   health_interval: duration('250ms', { min: '50ms', max: '10s' }),
   http: address('127.0.0.1:9101'),
 });
