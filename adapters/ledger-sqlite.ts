@@ -5,10 +5,13 @@
 import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
+import type { Digest } from '../core/aggregate/chain.ts';
 import { type Book, type BookedWindow, type Booking, newBook, noneUnclosed, type Unclosed } from '../core/ledger/book.ts';
-import { type Coverage, completeness, cover, touchedSamples } from '../core/ledger/coverage.ts';
-import type { SampleDelta } from '../core/ledger/samples.ts';
-import type { ExporterBalance, GroupField } from '../schemas/types.ts';
+import type { LedgerFault } from '../core/ledger/continuity.ts';
+import { rebook, retractedCloses, type WholeCorrection } from '../core/ledger/correction.ts';
+import { type Coverage, type Covering, completeness, cover, touchedSamples } from '../core/ledger/coverage.ts';
+import { addSamples, type SampleDelta, type SampleDeltas, sampleMs } from '../core/ledger/samples.ts';
+import type { ExporterBalance, GroupField, Output } from '../schemas/types.ts';
 import { type Ledger, type LedgerEntry, LedgerError, type LedgerView, type PartitionPosition } from './ledger.ts';
 import { balanceOf, countersOf, type Row, SqlLedgerView } from './ledger-sqlite/queries.ts';
 import { closeColumns, exporterSums, schema, schemaVersion } from './ledger-sqlite/schema.ts';
@@ -110,6 +113,7 @@ class SqliteLedger implements Ledger {
       partition,
       n: Number(row['n']),
       chain: Buffer.from(row['chain'] as Uint8Array),
+      replacedChain: (this.#statements.replacedChain.get(partition, row['n'] as bigint)?.['replaced_chain'] as Uint8Array | undefined) ?? null,
       closeN,
       windowEndMs: Number(row['window_end_ms']),
       watermarkMs: Number(row['watermark_ms']),
@@ -134,24 +138,91 @@ class SqliteLedger implements Ledger {
   }
 
   write(entries: readonly LedgerEntry[]): void {
-    this.#database.exec('BEGIN IMMEDIATE');
-    try {
+    this.#inTransaction(() => {
       for (const { booking, nextOffset } of entries) this.#writeBooking(booking, nextOffset);
-      this.#database.exec('COMMIT');
-    } catch (error) {
+      return true;
+    });
+  }
+
+  correct(correction: WholeCorrection, nextOffset: number, digest: Digest): Book | LedgerFault {
+    const { partition, fromN, lastN, replacedChain, chain, retracted, stated } = correction;
+    let found: Book | LedgerFault | null = null;
+    this.#inTransaction(() => {
+      this.#requireN(partition, lastN);
+      const kept = this.#rewind(correction);
+      const booking = rebook(this.#position(partition).book, correction, kept, digest);
+      found = 'code' in booking ? booking : booking.book;
+      if ('code' in booking) return false;
+      this.#writeBooking(booking, nextOffset);
+      this.#statements.writeCorrection.run(partition, fromN, lastN, replacedChain, chain, retracted.length + stated.size);
+      return true;
+    });
+    return found!;
+  }
+
+  /** Carries out all of it, or nothing where it throws or says so. */
+  #inTransaction(action: () => boolean): void {
+    this.#database.exec('BEGIN IMMEDIATE');
+    let isDone = false;
+    try {
+      isDone = action();
+      if (isDone) this.#database.exec('COMMIT');
+    } finally {
       if (this.#database.isTransaction) this.#database.exec('ROLLBACK');
-      this.#groups.clear();
-      throw error;
+      // Ids that were given within it are none.
+      if (!isDone || this.#groups.size > groupsKnownMax) this.#groups.clear();
     }
-    if (this.#groups.size > groupsKnownMax) this.#groups.clear();
+  }
+
+  /** Takes back everything that was booked from the correction's first n on. Returns the aggregates that it does not name, by n. */
+  #rewind(correction: WholeCorrection): Map<number, Output> {
+    const { partition, fromN } = correction;
+    const { aggregatesFrom, windowsFrom, deleteAggregates, deleteWindows } = this.#statements;
+    const kept = new Map<number, Output>();
+    const samples: SampleDeltas = new Map();
+    for (const row of aggregatesFrom.all(partition, fromN) as Row[]) {
+      const output = outputOf(row);
+      addSamples(samples, output.aggregate!, -1);
+      kept.set(output.n, output);
+    }
+    for (const { n } of correction.retracted) kept.delete(n);
+    for (const delta of samples.values()) this.#writeSample(delta);
+    const touched = new Set((windowsFrom.all(partition, fromN) as Row[]).flatMap((row) => touchedSamples(coveringOf(row))));
+    for (const { close } of retractedCloses(correction)) for (const exporter of close.exporters) this.#writeExporter(partition, exporter);
+    deleteAggregates.run(partition, fromN);
+    deleteWindows.run(partition, fromN);
+    for (const startMs of touched) this.#coverAnew(startMs, partition);
+    this.#rewindPosition(partition, fromN - 1);
+    return kept;
+  }
+
+  #rewindPosition(partition: number, n: number): void {
+    const { aggregateAt, windowAt, lastWindow, writePosition } = this.#statements;
+    const at = (aggregateAt.get(partition, n) ?? windowAt.get(partition, n)) as Row | undefined;
+    const close = lastWindow.get(partition, n) as Row | undefined;
+    const of = (name: string) => (close?.[name] ?? 0n) as bigint;
+    const chain = (at?.['chain'] as Uint8Array | undefined) ?? newBook(partition).chain;
+    const open = [of('open_flows'), of('open_bytes'), of('open_packets')];
+    writePosition.run(partition, n, chain, this.#topicId, 0, of('n'), of('window_end_ms'), of('watermark_ms'), ...open, of('doubts'));
+  }
+
+  /** From the windows that are left. */
+  #coverAnew(startMs: number, partition: number): void {
+    const rows = this.#statements.windowsWithin.all(partition, startMs + sampleMs, startMs) as Row[];
+    let coverage: Coverage | null = null;
+    for (const row of rows) {
+      const close = coveringOf(row);
+      if (touchedSamples(close).includes(startMs)) coverage = cover(coverage, startMs, close, row['closed'] === 1n);
+    }
+    if (coverage) this.#writeCoverage(startMs, partition, coverage);
+    else this.#statements.deleteCoverage.run(startMs, partition);
+    this.#writeBucket(startMs);
   }
 
   /** I11: what does not continue the rows is not written, whoever asks for it. */
   #writeBooking(booking: Booking, nextOffset: number): void {
     const { partition, previousN, book } = booking;
-    const n = Number(this.#statements.position.get(partition)?.['n'] ?? 0);
-    if (n !== previousN)
-      throw new LedgerError(`partition ${partition} stands at n ${n} and cannot be booked from n ${previousN} on: start accounting again`);
+    this.#requireN(partition, previousN);
     this.#writeAggregates(booking);
     for (const window of booking.windows) this.#writeWindow(partition, window);
     for (const delta of booking.samples.values()) this.#writeSample(delta);
@@ -169,6 +240,12 @@ class SqliteLedger implements Ledger {
       book.open.packets,
       book.doubts,
     );
+  }
+
+  #requireN(partition: number, expected: number): void {
+    const n = Number(this.#statements.position.get(partition)?.['n'] ?? 0);
+    if (n !== expected)
+      throw new LedgerError(`partition ${partition} stands at n ${n} and cannot be booked from n ${expected} on: start accounting again`);
   }
 
   #writeAggregates({ partition, aggregates }: Booking): void {
@@ -301,6 +378,43 @@ function coverageOf(row: Row): Coverage {
   };
 }
 
+function outputOf(row: Row): Output {
+  const fields = JSON.parse(row['fields'] as string) as Record<string, string>;
+  return {
+    partition: Number(row['partition']),
+    n: Number(row['n']),
+    chain: row['chain'] as Uint8Array,
+    aggregate: {
+      kind: row['kind'] as string,
+      window_start_ms: Number(row['window_start_ms']),
+      window_end_ms: Number(row['window_end_ms']),
+      group: Object.entries(fields).map(([name, value]) => ({ name, value })),
+      flows: Number(row['flows']),
+      bytes: row['bytes'] as bigint,
+      packets: row['packets'] as bigint,
+      scaled_bytes: row['scaled_bytes'] as bigint,
+      scaled_packets: row['scaled_packets'] as bigint,
+    },
+    window_close: null,
+    correction: null,
+  };
+}
+
+/** What of a WindowClose tells which samples it covers, and how. */
+function coveringOf(row: Row): Covering {
+  return {
+    window_start_ms: Number(row['window_start_ms']),
+    window_end_ms: Number(row['window_end_ms']),
+    collectors: JSON.parse(row['collectors'] as string),
+    lost_on_wire_flows: Number(row['lost_on_wire_flows']),
+    lost_on_wire_datagrams: Number(row['lost_on_wire_datagrams']),
+    lost_flows: Number(row['lost_flows']),
+    clamped_flows: Number(row['clamped_flows']),
+    unsampled_flows: Number(row['unsampled_flows']),
+    doubts: Number(row['doubts']),
+  };
+}
+
 type Statements = ReturnType<typeof prepareStatements>;
 
 const positionColumns = [
@@ -336,6 +450,17 @@ function prepareStatements(database: DatabaseSync) {
          min(window_start_ms) AS window_start_ms, max(window_end_ms) AS window_end_ms, ${sumOf(['flows', 'bytes', 'packets'])}
        FROM aggregate_rows WHERE partition = ? AND n > ? AND kind = ?`,
     ),
+    replacedChain: prepare('SELECT replaced_chain FROM corrections WHERE partition = ? AND last_n = ? ORDER BY correction_id DESC LIMIT 1'),
+    aggregatesFrom: prepare('SELECT * FROM aggregate_rows JOIN group_rows USING (group_id) WHERE partition = ? AND n >= ? ORDER BY n'),
+    windowsFrom: prepare('SELECT * FROM windows WHERE partition = ? AND n >= ? ORDER BY n'),
+    windowsWithin: prepare('SELECT * FROM windows WHERE partition = ? AND window_start_ms < ? AND window_end_ms > ? ORDER BY n'),
+    aggregateAt: prepare('SELECT chain FROM aggregate_rows WHERE partition = ? AND n = ?'),
+    windowAt: prepare('SELECT chain FROM windows WHERE partition = ? AND n = ?'),
+    lastWindow: prepare('SELECT * FROM windows WHERE partition = ? AND n <= ? ORDER BY n DESC LIMIT 1'),
+    deleteAggregates: prepare('DELETE FROM aggregate_rows WHERE partition = ? AND n >= ?'),
+    deleteWindows: prepare('DELETE FROM windows WHERE partition = ? AND n >= ?'),
+    deleteCoverage: prepare('DELETE FROM coverage_5m WHERE start_ms = ? AND partition = ?'),
+    writeCorrection: prepare(insert('corrections', ['partition', 'from_n', 'last_n', 'replaced_chain', 'chain', 'records'])),
     unclosedWindows: prepare('SELECT partition, count(*) AS windows FROM windows WHERE closed = 0 GROUP BY partition'),
     group: prepare('SELECT group_id FROM group_rows WHERE fields = ?'),
     coverage: prepare('SELECT * FROM coverage_5m WHERE start_ms = ? AND partition = ?'),

@@ -1,6 +1,10 @@
 /** The port of the ledger: what accounting writes, and what usage and audit ask. */
+
+import type { Digest } from '../core/aggregate/chain.ts';
 import type { PartitionAccount } from '../core/ledger/audit.ts';
 import type { Book, Booking } from '../core/ledger/book.ts';
+import type { LedgerFault } from '../core/ledger/continuity.ts';
+import type { WholeCorrection } from '../core/ledger/correction.ts';
 import type { ExporterBalance } from '../schemas/types.ts';
 
 /** Where accounting goes on in a partition. */
@@ -24,6 +28,11 @@ export interface Ledger {
   open(topicId: string, partitions: number): PartitionPosition[];
   /** Writes all entries in one transaction, or none. @throws LedgerError when a booking does not continue what the ledger holds. */
   write(entries: readonly LedgerEntry[]): void;
+  /**
+   * Books a partition anew from the correction's first n on, in one transaction, or not at all; `nextOffset` as in an entry. Returns the book that
+   * comes out. @throws LedgerError when the partition does not stand at its last n
+   */
+  correct(correction: WholeCorrection, nextOffset: number, digest: Digest): Book | LedgerFault;
   /** Windows whose sums do not agree. */
   unclosedWindows(): { partition: number; windows: number }[];
   /** Reads through the writer's own connection: of a ledger in memory there is no other. */
@@ -53,6 +62,15 @@ export interface UsageRow extends UsageSums {
   readonly fields: Readonly<Record<string, string>>;
 }
 
+/** A correction that was booked. */
+export interface BookedCorrection {
+  readonly partition: number;
+  readonly fromN: number;
+  readonly lastN: number;
+  /** Outputs that were taken back, or came instead. */
+  readonly records: number;
+}
+
 export interface AccountUsageRow {
   readonly windowFromMs: number;
   readonly windowToMs: number;
@@ -75,5 +93,7 @@ export interface LedgerView {
   unclosedWindows(period: Period): number;
   audit(): { partitions: PartitionAccount[]; exporters: ExporterBalance[] };
   chainAt(partition: number, n: number): Uint8Array | null;
+  /** In the order in which they were booked. */
+  corrections(): BookedCorrection[];
   close(): void;
 }

@@ -5,7 +5,8 @@ import type { Ack, Agreement, Election, FoldState, Health, NarBatch, Output, Out
 
 /** Ids are fixed: they are part of every stored record, and a reader that does not know one must stop. */
 const schemaIds = {
-  'nar-batch': 1,
+  // 1 had no details in its NARs.
+  'nar-batch': 11,
   output: 2,
   'output-block': 3,
   ack: 4,

@@ -212,14 +212,14 @@ export interface ExporterReport {
   /** Address of the exporter, as text. */
   sampler_address: string;
   observation_domain_id: number;
-  /** netflow_v5, netflow_v9, ipfix or sflow_v5. */
+  /** netflow_v5, netflow_v7, netflow_v9, ipfix or sflow_v5. */
   protocol: string;
   received_datagrams: number;
   /** Datagrams of which nothing could be decoded: malformed, or all sets without a template that came in time. */
   undecodable_datagrams: number;
   /** Datagrams that the network delivered again; counted as received and dropped. */
   duplicate_datagrams: number;
-  /** Flows missing by the exporter's own sequence (NetFlow v5, IPFIX); negative when a late datagram fills a gap. */
+  /** Flows missing by the exporter's own sequence (NetFlow v5, IPFIX), or samples (sFlow); negative when a late datagram fills a gap. */
   lost_on_wire_flows: number;
   /** Datagrams missing by the exporter's own sequence (NetFlow v9, sFlow); may be negative, too. */
   lost_on_wire_datagrams: number;
@@ -229,7 +229,7 @@ export interface ExporterReport {
   decoded_flows: number;
   decoded_bytes: bigint;
   decoded_packets: bigint;
-  /** Data records whose counters are implausible (2^53 or more): no NAR, counted as decoded with 0 bytes. */
+  /** Data records whose counters are implausible (2^53 or more), and samples that do not tell a packet's length: no NAR, counted as decoded with 0 bytes. */
   rejected_flows: number;
 }
 
@@ -295,6 +295,37 @@ export interface Base {
   snapshot: null | SnapshotName;
 }
 
+/** Empty octets and 0 are values that are not said, unless a field says otherwise. */
+export interface NarDetails {
+  /** 6 octets. */
+  src_mac: Uint8Array;
+  dst_mac: Uint8Array;
+  /** Label stack, top first; 3 octets each: label (20 bits), traffic class (3), bottom of stack (1). */
+  mpls_labels: Uint8Array;
+  /** After translation: 4 or 16 octets. */
+  nat_src_addr: Uint8Array;
+  nat_dst_addr: Uint8Array;
+  /** 4 or 16 octets. */
+  bgp_next_hop: Uint8Array;
+  /** Classification engine in the first octet, selector in the others (RFC 6759). */
+  application_id: Uint8Array;
+  /** VLAN as received; of two tags the outer one. */
+  src_vlan: number;
+  /** VLAN as sent. */
+  dst_vlan: number;
+  /** The inner one of two tags. */
+  customer_vlan: number;
+  nat_src_port: number;
+  nat_dst_port: number;
+  /** -1 where it is not said, or the flow is no ICMP. */
+  icmp_type: number;
+  icmp_code: number;
+  ingress_vrf: number;
+  egress_vrf: number;
+  /** Upper two bits: 1 forwarded, 2 dropped, 3 consumed; lower six: the reason (RFC 7270). */
+  forwarding_status: number;
+}
+
 /** One network accounting record. sampler_address and observation_domain_id are those of exporters[exporter]. */
 export interface Nar {
   /** Index into exporters. */
@@ -326,6 +357,8 @@ export interface Nar {
   time_flow_start_ms: number;
   time_flow_end_ms: number;
   time_received_ms: number;
+  /** What only some exporters say; null where this one says none of it. */
+  details: null | NarDetails;
 }
 
 /** One message of topic nars: network accounting records of one partition from one incarnation of a collector. */
@@ -455,6 +488,23 @@ export interface WindowClose {
   exporters: ExporterBalance[];
 }
 
+export interface Correction {
+  /** True: takes back what was published as n; counters are those of then, negated, so that sums over all records come out right. False: what n is instead, with its chain. */
+  retracts: boolean;
+  /** 1 .. count. */
+  index: number;
+  /** Records of this correction. It counts as a whole. */
+  count: number;
+  /** The first n that is wrong. An n from here to last_n that no record of the correction names is right but for its chain. */
+  from_n: number;
+  /** The last n that was emitted before the correction; the next output is last_n + 1. */
+  last_n: number;
+  /** chain of last_n as it was published. */
+  replaced_chain: Uint8Array;
+  /** chain of last_n as it must be, which the next output continues. */
+  chain: Uint8Array;
+}
+
 /** One output of the fold. One message of topic aggregates is one Output. */
 export interface Output {
   partition: number;
@@ -466,6 +516,8 @@ export interface Output {
   aggregate: null | Aggregate;
   /** Null in an aggregate. */
   window_close: null | WindowClose;
+  /** Null in what the fold gives. Else this record is one of those that put right what was emitted of a replica that a fresh fold of the log has shown to be wrong: they stand behind the last wrong output, in one transaction, each with the n that it is about. */
+  correction: null | Correction;
 }
 
 /** A piece of a partition's folded state; keyed (partition, offset, chunk). */

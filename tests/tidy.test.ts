@@ -69,7 +69,7 @@ describe('layers', () => {
   });
 
   test('a folder of core imports itself and those before it', () => {
-    const order = ['wire', 'nar', 'buffer', 'aggregate', 'judge', 'elect', 'feed', 'ledger'];
+    const order = ['nar', 'wire', 'buffer', 'aggregate', 'judge', 'elect', 'feed', 'ledger'];
     const rank = (path: string) => order.indexOf(path.split('/')[1] as string);
     expect(core.filter(({ path }) => rank(path) < 0).map(({ path }) => path)).toEqual([]);
     expect(

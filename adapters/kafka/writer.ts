@@ -4,6 +4,7 @@
  * error another writer (K6).
  */
 import type { Producer as ClientProducer, ProducerConfig, Transaction } from 'kafkajs';
+import { messageBytesMax } from '../../schemas/topics.ts';
 import type { Clock, Logger, LogMessage, LogWriter, TransactionalWriter } from '../ports.ts';
 import { LogFault } from '../ports.ts';
 import { type Cluster, CompressionTypes, createErrorFromCode, faultOf, type KafkaSettings, openClient, openCluster } from './client.ts';
@@ -33,6 +34,22 @@ function sending(settings: KafkaSettings, topic: string, partition: number, mess
     compression: bytes < compressFromBytes ? CompressionTypes.None : CompressionTypes.ZSTD,
     messages: messages.map(({ key, value }) => ({ key: key && asBuffer(key), value: value && asBuffer(value), partition })),
   };
+}
+
+/** Each a batch that the broker takes. */
+function* pieces(messages: readonly LogMessage[]): Generator<readonly LogMessage[]> {
+  let from = 0;
+  let bytes = 0;
+  for (const [i, { key, value }] of messages.entries()) {
+    const size = (key?.length ?? 0) + (value?.length ?? 0);
+    if (i > from && bytes + size > messageBytesMax) {
+      yield messages.slice(from, i);
+      from = i;
+      bytes = 0;
+    }
+    bytes += size;
+  }
+  yield messages.slice(from);
 }
 
 function asBuffer(bytes: Uint8Array): Buffer {
@@ -312,7 +329,7 @@ export class KafkaTransactionalWriter implements TransactionalWriter {
     this.#transaction = null;
     if (!transaction) throw new LogFault('unknown', 'this transactional writer has failed before: open another one');
     try {
-      await transaction.send(sending(this.#settings, topic, partition, messages));
+      for (const piece of pieces(messages)) await transaction.send(sending(this.#settings, topic, partition, piece));
       await transaction.commit();
       this.#transaction = await this.#producer.transaction();
     } catch (error) {

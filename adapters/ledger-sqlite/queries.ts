@@ -4,7 +4,7 @@ import type { Balance } from '../../core/ledger/book.ts';
 import type { Counters } from '../../core/ledger/counters.ts';
 import { sampleMs } from '../../core/ledger/samples.ts';
 import type { ExporterBalance } from '../../schemas/types.ts';
-import type { AccountUsageRow, LedgerView, Period, UsageRow, UsageSums } from '../ledger.ts';
+import type { AccountUsageRow, BookedCorrection, LedgerView, Period, UsageRow, UsageSums } from '../ledger.ts';
 import { exporterSums } from './schema.ts';
 
 /** Integers are bigint. */
@@ -163,6 +163,15 @@ export class SqlLedgerView implements LedgerView {
     const one = (table: string) => `SELECT chain FROM ${table} WHERE partition = ? AND n = ?`;
     const row = this.#rows(`${one('aggregate_rows')} UNION ALL ${one('windows')}`, partition, n, partition, n)[0];
     return (row?.['chain'] as Uint8Array | undefined) ?? null;
+  }
+
+  corrections(): BookedCorrection[] {
+    return this.#rows('SELECT * FROM corrections ORDER BY correction_id').map((row) => ({
+      partition: Number(row['partition']),
+      fromN: Number(row['from_n']),
+      lastN: Number(row['last_n']),
+      records: Number(row['records']),
+    }));
   }
 
   close(): void {

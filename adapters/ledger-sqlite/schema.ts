@@ -1,10 +1,11 @@
 /**
  * The ledger's tables. Names without `_rows` are the contract with whoever queries the ledger (docs/JSON.md): positions, windows, aggregates,
- * exporter_balance, samples_5m, coverage_5m, buckets_5m. Tables are STRICT, so that a sum beyond 2^63 is an error and never a rounded number.
+ * corrections, exporter_balance, samples_5m, coverage_5m, buckets_5m. Tables are STRICT, so that a sum beyond 2^63 is an error and never a rounded
+ * number.
  */
 
 /** Kept in user_version; a ledger of another version is not touched. */
-export const schemaVersion = 1;
+export const schemaVersion = 2;
 
 /** Columns of exporter_balance that are sums, in order; names as in the ExporterBalance of a WindowClose. */
 export const exporterSums = [
@@ -120,6 +121,17 @@ CREATE TABLE windows (
   PRIMARY KEY (partition, n)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX windows_not_closed ON windows (partition, window_start_ms) WHERE closed = 0;
+
+CREATE TABLE corrections (
+  correction_id INTEGER PRIMARY KEY,
+  partition INTEGER NOT NULL,
+  from_n INTEGER NOT NULL,
+  last_n INTEGER NOT NULL,
+  replaced_chain BLOB NOT NULL,
+  chain BLOB NOT NULL,
+  records INTEGER NOT NULL
+) STRICT;
+CREATE INDEX corrections_by_last_n ON corrections (partition, last_n);
 
 CREATE TABLE exporter_balance (
   sampler_address TEXT NOT NULL,

@@ -5,6 +5,7 @@
  */
 import type { ExporterReport, FoldConfig, GroupField } from '../../schemas/types.ts';
 import { addressText } from '../nar/address.ts';
+import { type DetailNumberField, type DetailOctetField, detailNumberFields, detailOctetFields, detailText } from '../nar/details.ts';
 import { type AddressField, addressFields, type NarColumns, type NumberField, numberAt, numberFields } from './nar-columns.ts';
 import { integerOf, PrefixMap } from './prefix-map.ts';
 import type { Usage } from './sums.ts';
@@ -103,6 +104,10 @@ function compileField(name: string, accounts: Accounts): Field {
   if (address) return addressField(address);
   const number = numberFields.find((field) => field === name && !measures.includes(field));
   if (number) return numberField(number);
+  const detail = detailOctetFields.find((field) => field === name);
+  if (detail) return detailOctetField(detail);
+  const detailNumber = detailNumberFields.find((field) => field === name);
+  if (detailNumber) return detailNumberField(detailNumber);
   const exporter = exporterFields.find((field) => field === name);
   if (exporter) return { name, value: (_nars, _index, report) => report[exporter], text: (_nars, _index, report) => String(report[exporter]) };
   throw new UnknownGroupField(`group_by names ${name}, which this release does not know`);
@@ -133,6 +138,16 @@ function addressField(name: AddressField): Field {
 function numberField(name: NumberField): Field {
   const at = numberAt(name);
   const value = ({ numbers }: NarColumns, index: number) => (numbers[at] as Float64Array)[index] as number;
+  return { name, value, text: (nars, index) => String(value(nars, index)) };
+}
+
+function detailOctetField(name: DetailOctetField): Field {
+  const value = (nars: NarColumns, index: number) => latin1(nars.detailOctets(index, name));
+  return { name, value, text: (nars, index) => detailText(name, nars.detailOctets(index, name)) };
+}
+
+function detailNumberField(name: DetailNumberField): Field {
+  const value = (nars: NarColumns, index: number) => nars.detailNumber(index, name);
   return { name, value, text: (nars, index) => String(value(nars, index)) };
 }
 

@@ -4,6 +4,8 @@
  * holds; the schema's order of fields is repeated here, as in core/buffer/nar-writer.ts.
  */
 
+import { type DetailNumberField, type DetailOctetField, detailNotSaid, detailNumberFields, detailOctetFields } from '../nar/details.ts';
+
 /** The number fields of a NAR in the schema's order; `exporter` and the addresses are apart. */
 export const numberFields = [
   ...(['src_port', 'dst_port', 'proto', 'bytes', 'packets', 'tcp_flags', 'ip_tos', 'in_if', 'out_if', 'src_as', 'dst_as', 'src_net'] as const),
@@ -20,13 +22,15 @@ export function numberAt(field: NumberField): number {
   return numberFields.indexOf(field);
 }
 
-const narBytesMin = 1 + addressFields.length + numberFields.length;
+/** The exporter, and that there are no details, besides. */
+const narBytesMin = 1 + addressFields.length + numberFields.length + 1;
 const narsAtFirst = 64;
 /** So many numbers come before next_hop; the other addresses come first. */
 const beforeNextHop = numberAt('flow_direction');
 const intFields: readonly NumberField[] = ['src_port', 'dst_port', 'proto', 'tcp_flags', 'ip_tos', 'src_net', 'dst_net', 'flow_direction'];
 /** Longs, of which the codec reads only those that a number holds exactly. */
 const isLong: readonly boolean[] = numberFields.map((field) => !intFields.includes(field));
+const detailIsLong: readonly boolean[] = detailNumberFields.map((field) => field === 'ingress_vrf' || field === 'egress_vrf');
 const [bytesAt, packetsAt, receivedAt] = [numberAt('bytes'), numberAt('packets'), numberAt('time_received_ms')];
 
 /** Octets of one address, in the batch. */
@@ -43,6 +47,8 @@ export class NarColumns {
   exporter: Int32Array = new Int32Array(narsAtFirst);
   /** In the order of numberFields. */
   readonly numbers: Float64Array[] = numberFields.map(() => new Float64Array(narsAtFirst));
+  /** Where a NAR's details begin; -1 where it has none. They are read where a group asks for them. */
+  details: Int32Array = new Int32Array(narsAtFirst);
   /** In the order of addressFields. */
   readonly addresses: readonly AddressColumn[] = addressFields.map(() => ({
     start: new Int32Array(narsAtFirst),
@@ -81,6 +87,7 @@ export class NarColumns {
     if (count <= this.exporter.length) return;
     const room = Math.max(count, 2 * this.exporter.length);
     this.exporter = enlarged(this.exporter, room);
+    this.details = enlarged(this.details, room);
     for (const address of this.addresses) {
       address.start = enlarged(address.start, room);
       address.octets = enlarged(address.octets, room);
@@ -99,7 +106,61 @@ export class NarColumns {
     this.exporter[this.count] = exporter >= 0 && exporter < 0x7fff_ffff ? exporter : -1;
     const at = this.#readAddress(1, this.#readAddress(0, behind));
     const nextHop = this.#readNumbers(0, beforeNextHop, at);
-    return this.#readNumbers(beforeNextHop, numberFields.length, this.#readAddress(2, nextHop));
+    const end = this.#readNumbers(beforeNextHop, numberFields.length, this.#readAddress(2, nextHop));
+    if (this.bytes[end] !== 0) return this.#skipDetails(end);
+    this.details[this.count] = -1;
+    return end + 1;
+  }
+
+  /** The union's branch, and behind it the details. */
+  #skipDetails(start: number): number {
+    const { bytes, count } = this;
+    const branch = readLong(bytes, start);
+    this.details[count] = branch === 1 ? behind : -1;
+    let at = behind;
+    if (branch === 0) return at;
+    if (branch !== 1) return unread;
+    for (let field = 0; field < detailOctetFields.length; field++) {
+      const length = readLong(bytes, at);
+      if (!(length >= 0 && length <= bytes.length - behind)) return unread;
+      at = behind + length;
+    }
+    for (const isLong of detailIsLong) {
+      const value = readLong(bytes, at);
+      if (isLong && !isExact(value)) return unread;
+      at = behind;
+    }
+    return at;
+  }
+
+  /** Octets of a detail: an empty part of the batch where it is not said. */
+  detailOctets(index: number, field: DetailOctetField): Uint8Array {
+    const start = this.details[index] as number;
+    if (start < 0) return this.bytes.subarray(0, 0);
+    const at = this.#detailAt(start, detailOctetFields.indexOf(field));
+    const length = readLong(this.bytes, at);
+    return this.bytes.subarray(behind, behind + length);
+  }
+
+  detailNumber(index: number, field: DetailNumberField): number {
+    const start = this.details[index] as number;
+    if (start < 0) return detailNotSaid(field);
+    let at = this.#detailAt(start, detailOctetFields.length);
+    for (let before = detailNumberFields.indexOf(field); before > 0; before--) {
+      readLong(this.bytes, at);
+      at = behind;
+    }
+    return readLong(this.bytes, at);
+  }
+
+  /** Where so many fields of octets end. */
+  #detailAt(start: number, fields: number): number {
+    let at = start;
+    for (let field = 0; field < fields; field++) {
+      const length = readLong(this.bytes, at);
+      at = behind + length;
+    }
+    return at;
   }
 
   #readNumbers(from: number, to: number, start: number): number {

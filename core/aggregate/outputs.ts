@@ -50,7 +50,7 @@ export class Outputs {
 
   #put(aggregate: Aggregate | null, close: WindowClose | null): void {
     const previous = this.#chain;
-    const output: Output = { partition: this.#partition, n: this.#n + 1, chain: previous, aggregate, window_close: close };
+    const output: Output = { partition: this.#partition, n: this.#n + 1, chain: previous, aggregate, window_close: close, correction: null };
     const { chain, bytes } = chainOf(output, previous, this.#digest);
     output.chain = chain;
     const block = this.#blocks.at(-1);

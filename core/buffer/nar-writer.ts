@@ -3,10 +3,11 @@
  * nothing of it is left to collect. The bytes are those that the codec writes, which a test holds; the schema's order of fields is repeated here.
  */
 import { narBatchCodec } from '../../schemas/codec.ts';
-import type { Nar, NarBatch } from '../../schemas/types.ts';
+import type { Nar, NarBatch, NarDetails } from '../../schemas/types.ts';
 
-/** Upper bound of an encoded NAR: three IPv6 addresses, every number at its longest. */
-export const narBytesMax = 3 * 17 + 19 * 8;
+/** Upper bounds of encoded details, which have nothing longer than 32 octets, and of an encoded NAR: every number at its longest. */
+const detailsBytesMax = 7 * 33 + 10 * 8;
+export const narBytesMax = 3 * 17 + 19 * 8 + 1 + detailsBytesMax;
 
 /** The numbers of a NAR on their way: writing them in one loop is twice as fast as a call for each. */
 const numbers = new Float64Array(13);
@@ -36,7 +37,34 @@ export function writeNar(into: Uint8Array, start: number, nar: Nar, exporter: nu
   numbers[2] = nar.time_flow_start_ms;
   numbers[3] = nar.time_flow_end_ms;
   numbers[4] = nar.time_received_ms;
-  return writeNumbers(into, at, 5);
+  at = writeNumbers(into, at, 5);
+  // The branch of the union.
+  if (nar.details !== null) return writeDetails(into, at, nar.details);
+  into[at] = 0;
+  return at + 1;
+}
+
+function writeDetails(into: Uint8Array, start: number, details: NarDetails): number {
+  let at = start;
+  into[at++] = 2;
+  at = writeBytes(into, at, details.src_mac);
+  at = writeBytes(into, at, details.dst_mac);
+  at = writeBytes(into, at, details.mpls_labels);
+  at = writeBytes(into, at, details.nat_src_addr);
+  at = writeBytes(into, at, details.nat_dst_addr);
+  at = writeBytes(into, at, details.bgp_next_hop);
+  at = writeBytes(into, at, details.application_id);
+  numbers[0] = details.src_vlan;
+  numbers[1] = details.dst_vlan;
+  numbers[2] = details.customer_vlan;
+  numbers[3] = details.nat_src_port;
+  numbers[4] = details.nat_dst_port;
+  numbers[5] = details.icmp_type;
+  numbers[6] = details.icmp_code;
+  numbers[7] = details.ingress_vrf;
+  numbers[8] = details.egress_vrf;
+  numbers[9] = details.forwarding_status;
+  return writeNumbers(into, at, 10);
 }
 
 function writeNumbers(into: Uint8Array, start: number, count: number): number {

@@ -6,22 +6,25 @@
  *      +------------ any fault ------------+        n stands still though      |
  *      +---------------------------------- the leader has n + 1 ---------------+
  *   any of them --two histories--> held --verdict: the wrong one is quarantined, and aggregates has nothing of it--> starting
+ *                                  held --verdict, and aggregates has something of it: it is corrected--> starting
  *
  * E1. (I6) Only outputs that continue n and chain of the tail are emitted, so a leader with another history is never mixed in.
  * E2. (I6) The tail moves only by what is read back from aggregates: a client's success is not proof, and a second transaction waits for the first.
  * E3. (I5) Chains of A, B and aggregates are compared at equal n, before and after emitting; a difference holds the partition. A verdict ends that
  *     (I15): a quarantined replica is not read, not compared and not waited for, and its chains are forgotten.
- *     (I17) Where aggregates has something of the wrong history, the verdict does not end it.
+ *     (I17) Where aggregates has something of the wrong history, the verdict ends it only after a correction: what was wrong is taken back and
+ *     what is right is stated, from an output on that the verdict names, by one whose outputs are the judged ones.
  * E4. After a start nothing is emitted that the other replica's topic could contradict: it is first read up to where it then ended.
  */
 import { otherReplica, type Replica, replicas } from '../../schemas/topics.ts';
 import type { Output, OutputBlock, Verdict } from '../../schemas/types.ts';
 import { type Digest, sameChain } from '../aggregate/chain.ts';
 import { Comparison, comparedOutputsMax, type Divergence, describeDivergence } from './comparison.ts';
+import type { Replacement } from './correction.ts';
 import { type AggregatesMessage, messageOf } from './message.ts';
 import type { OutputPlace } from './output-heads.ts';
 import { ReplicaOutputs, type Taken } from './replica-outputs.ts';
-import type { Tail } from './tail.ts';
+import { correctedTail, type Tail } from './tail.ts';
 
 export interface FeedOptions {
   readonly emit: 'elected' | 'agreed';
@@ -52,10 +55,14 @@ export type Step =
   | { readonly do: 'open' }
   /** Begin to read a replica's topic: at a noted position, or at its start. */
   | { readonly do: 'place'; readonly replica: Replica; readonly fromStart: boolean }
-  | { readonly do: 'emit'; readonly messages: readonly AggregatesMessage[] };
+  | { readonly do: 'emit'; readonly messages: readonly AggregatesMessage[] }
+  /** Open another writer, read the tail, and where it is theirs still, write what the first of them that can be had gives. */
+  | { readonly do: 'correct'; readonly replacements: readonly Replacement[] };
 
 /** After it a transaction that is not read back is taken for lost. A healthy broker needs some ms. */
 const readBackWithinMs = 5_000;
+/** What was swallowed on its way to an output topic is written again well within this. */
+const writtenAgainWithinMs = 10_000;
 const retryFirstMs = 50;
 const retryMaxMs = 5_000;
 /** A feed that was active for so many times its patience was not in a duel. */
@@ -71,6 +78,7 @@ export class FeedPartition {
   transactions = 0;
   opened = 0;
   takeOvers = 0;
+  corrections = 0;
   fencedCount = 0;
   faults = 0;
   /** Records of aggregates that came twice, or over a gap. */
@@ -91,6 +99,12 @@ export class FeedPartition {
   #duels = 0;
   #patienceMs: number;
   #placeNotBeforeMs = 0;
+  #correctNotBeforeMs = 0;
+  /** Why aggregates cannot be corrected; '' while nobody has found that. */
+  #uncorrectable = '';
+  /** Since when the leader's topic has not had what comes next, and begins beyond it. */
+  #starvingSinceMs: number | null = null;
+  #isStarved = false;
 
   constructor(partition: number, options: FeedOptions, digest: Digest) {
     this.partition = partition;
@@ -117,6 +131,11 @@ export class FeedPartition {
   /** How long n may stand still before a feed that stands by takes over. */
   get patienceMs(): number {
     return this.#patienceMs;
+  }
+
+  /** What would be emitted next was cut from the leader's topic: aggregates lost its end, and this does not pass by itself. */
+  get isStarved(): boolean {
+    return this.#isStarved;
   }
 
   elect(leader: Replica | null): void {
@@ -153,12 +172,51 @@ export class FeedPartition {
   /** What to do now. Whoever asks does it, and then says how it went: opened, placed, failed; what was emitted is seen by follow. */
   next(nowMs: number): Step {
     const phase = this.#phase;
+    this.#noteStarving(nowMs);
     if (phase.name === 'starting') return nowMs >= phase.notBeforeMs ? this.#toOpen(nowMs) : { do: 'wait' };
     const place = this.#place(nowMs);
     if (place) return place;
     if (phase.name === 'active') return this.#emit(phase.sent, nowMs);
     if (phase.name === 'standby') return this.#watch(phase.waitingSinceMs, nowMs);
-    return { do: 'wait' };
+    return this.#correct(nowMs);
+  }
+
+  /** Held, and judged: whose outputs are to stand where wrong ones do. */
+  #correct(nowMs: number): Step {
+    const replacements = nowMs >= this.#correctNotBeforeMs ? this.#replacements() : [];
+    return replacements.length > 0 ? { do: 'correct', replacements } : { do: 'wait' };
+  }
+
+  /** By each verdict on outputs that may have been emitted: of the other one, or of the accused itself once it is repaired. */
+  #replacements(): Replacement[] {
+    const tail = this.#tail;
+    const phase = this.#phase;
+    if (!tail || phase.name !== 'held' || !phase.divergence.between.includes('aggregates')) return [];
+    return replicas.flatMap((accused) => {
+      const verdict = this.#judged[accused];
+      if (!verdict || verdict.given_chain.length === 0 || verdict.n > tail.n) return [];
+      const replica = [otherReplica(accused), accused].find((one) => !this.outputs[one].barred && (this.outputs[one].lastN ?? 0) >= tail.n);
+      return replica ? [{ replica, verdict, tail }] : [];
+    });
+  }
+
+  /** Whether it stands there is seen when the tail is read again. */
+  corrected(nowMs: number): void {
+    this.#comparison.forget('aggregates');
+    this.#startAgain(nowMs, true);
+  }
+
+  /** Nothing was written. With a reason it cannot be done; it is looked at again after a while, all the same. */
+  notCorrected(reason: string, nowMs: number): void {
+    this.faults++;
+    this.#uncorrectable = reason;
+    this.#correctNotBeforeMs = nowMs + (reason ? retryMaxMs : this.#retryMs());
+  }
+
+  #noteStarving(nowMs: number): void {
+    const isStarving = this.#phase.name === 'active' && this.#leader !== null && this.outputs[this.#leader].beginsAt !== null;
+    this.#starvingSinceMs = isStarving ? (this.#starvingSinceMs ?? nowMs) : null;
+    this.#isStarved = this.#starvingSinceMs !== null && nowMs - this.#starvingSinceMs >= writtenAgainWithinMs;
   }
 
   #toOpen(nowMs: number): Step {
@@ -175,6 +233,7 @@ export class FeedPartition {
     this.opened++;
     this.#noteOpening(nowMs);
     if (this.#takingOver) this.takeOvers++;
+    if (tail.n === this.#tail?.n && !sameChain(tail.chain, this.#tail.chain)) this.#noteCorrection();
     this.#setTail(tail);
     for (const replica of replicas) if (!this.outputs[replica].continues(tail.n)) this.outputs[replica].displace(false);
     if (this.#phase.name !== 'held') this.#phase = { name: 'active', sinceMs: nowMs, sent: null };
@@ -204,6 +263,12 @@ export class FeedPartition {
   follow(output: Output, offset: number, nowMs: number): void {
     const tail = this.#tail;
     if (!tail || output.partition !== this.partition) return;
+    if (output.correction) this.#followCorrection(tail, output, offset);
+    else this.#followOutput(tail, output, offset, nowMs);
+    this.#holdIfDiverged();
+  }
+
+  #followOutput(tail: Tail, output: Output, offset: number, nowMs: number): void {
     if (output.n === tail.n + 1) {
       const watermarkMs = Math.max(tail.watermarkMs, output.window_close?.watermark_ms ?? 0);
       this.#setTail({ n: output.n, chain: output.chain, offset, watermarkMs });
@@ -214,7 +279,24 @@ export class FeedPartition {
       // A gap is a transaction of this feed that never got there; the tail is still what continues.
       if (output.n > tail.n && this.#phase.name === 'active') this.#startAgain(nowMs);
     }
-    this.#holdIfDiverged();
+  }
+
+  /** It counts as a whole, with its last record. */
+  #followCorrection(tail: Tail, output: Output, offset: number): void {
+    const corrected = correctedTail(tail, output, offset);
+    if (!corrected) return;
+    this.#noteCorrection();
+    this.#setTail(corrected);
+    for (const replica of replicas) if (!this.outputs[replica].continues(corrected.n)) this.outputs[replica].displace(false);
+    const { divergence } = this.#comparison;
+    // Whoever wrote it: whether this feed's writer is still the newest, it learns by opening another one, or by n that moves meanwhile.
+    if (this.#phase.name !== 'starting') this.#phase = divergence ? { name: 'held', divergence } : { name: 'standby', waitingSinceMs: null };
+  }
+
+  #noteCorrection(): void {
+    this.corrections++;
+    this.#uncorrectable = '';
+    this.#comparison.forget('aggregates');
   }
 
   /** Topic aggregates is not the log that it was: all is to be read again. */
@@ -253,21 +335,22 @@ export class FeedPartition {
     if (phase.name === 'standby') return 'another feed emits this partition';
     if (phase.name === 'starting') return 'opens its writer and reads the tail of aggregates';
     if (!this.#leader) return 'waits for the first election: is a watchdog running?';
+    if (this.#isStarved) {
+      const left = `what is left of aggregates.${this.#leader} begins with n ${this.outputs[this.#leader].beginsAt}`;
+      return `aggregates ends with n ${this.#tail?.n}, and ${left}: aggregates has lost its end, restore it from a backup`;
+    }
     return replicas
       .filter((replica) => this.quarantine(replica))
       .map((replica) => `${replica} is in quarantine: nothing is compared until it is repaired`)
       .join('; ');
   }
 
-  /** What a verdict cannot end. */
+  /** What a verdict alone cannot end. */
   #remedy({ between }: Divergence): string {
     const wrongFrom = replicas.flatMap((replica) => this.#judged[replica]?.n ?? []);
     if (!between.includes('aggregates') || wrongFrom.length === 0) return '';
-    return (
-      `; output ${Math.min(...wrongFrom)} or a later one was emitted although it is wrong. Nothing that is published is rewritten, ` +
-      'and the difference would have to go out as adjustments, which this release does not write: the partition stays held until aggregates ' +
-      'and the ledger are restored as they were before. With feed.emit: agreed nothing wrong is emitted'
-    );
+    const found = `; output ${Math.min(...wrongFrom)} or a later one was emitted although it is wrong`;
+    return this.#uncorrectable ? `${found}, and cannot be corrected: ${this.#uncorrectable}` : `${found}: it is being corrected`;
   }
 
   #place(nowMs: number): Step | null {
@@ -381,8 +464,8 @@ export class FeedPartition {
     if (phase.name !== 'held') this.#phase = { name: 'standby', waitingSinceMs: null };
   }
 
-  #startAgain(nowMs: number): void {
-    if (this.#phase.name === 'held') return;
+  #startAgain(nowMs: number, fromHeld = false): void {
+    if (this.#phase.name === 'held' && !fromHeld) return;
     this.#startedAgain = true;
     this.#phase = { name: 'starting', notBeforeMs: nowMs + this.#retryMs() };
   }

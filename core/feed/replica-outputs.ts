@@ -178,6 +178,13 @@ export class ReplicaOutputs {
     return first === undefined || n < first ? undefined : this.#items[this.#head + n - first];
   }
 
+  /** The first n that its topic has, where all of it was read and it begins beyond what comes next; null elsewhere. */
+  get beginsAt(): number | null {
+    const isWhole = this.#reading.name === 'reading' && this.#reading.fromStart && this.#caughtUp;
+    if (!isWhole || this.#last || this.#waiting.length === 0) return null;
+    return Math.min(...this.#waiting.map(({ block }) => block.first_n));
+  }
+
   /** All up to n are in aggregates and are not needed any more. */
   drop(n: number): void {
     const first = this.#items[this.#head]?.output.n;

@@ -71,12 +71,21 @@ export class TailScan {
   #commit(record: RawRecord): void {
     this.#firstOffset ??= record.offset;
     const output = decodeOutput(record.value);
-    if (output && this.#continues(output)) {
+    if (output?.correction) {
+      this.#correct(output, record.offset);
+    } else if (output && this.#continues(output)) {
       const watermarkMs = Math.max(this.#tail?.watermarkMs ?? 0, output.window_close?.watermark_ms ?? 0);
       this.#tail = { n: output.n, chain: output.chain, offset: record.offset, watermarkMs };
     } else {
       this.outOfLine++;
     }
+  }
+
+  /** It counts as a whole, with its last record. */
+  #correct(output: Output, offset: number): void {
+    const corrected = output.partition === this.#partition ? correctedTail(this.#tail, output, offset) : null;
+    if (corrected) this.#tail = corrected;
+    else if (output.correction?.index === output.correction?.count) this.outOfLine++;
   }
 
   /** The first record read may have any n: what lies before it was cut, or checked by who noted where to start. */
@@ -86,6 +95,15 @@ export class TailScan {
     const before = this.#tail ?? emptyTail;
     return output.n === before.n + 1 && sameChain(chainOf(output, before.chain, this.#digest).chain, output.chain);
   }
+}
+
+/** The tail after the last record of a correction was read; null where it does not continue the tail. */
+export function correctedTail(tail: Tail | null, output: Output, offset: number): Tail | null {
+  const { correction } = output;
+  if (!correction || correction.index !== correction.count) return null;
+  // The first record read may be it: whoever noted its offset has looked at what lies before.
+  const continues = !tail || (tail.n === correction.last_n && sameChain(tail.chain, correction.replaced_chain));
+  return continues ? { n: correction.last_n, chain: correction.chain, offset, watermarkMs: tail?.watermarkMs ?? 0 } : null;
 }
 
 /** null for what no schema can decode. @throws UnknownSchema */

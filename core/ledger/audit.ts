@@ -29,9 +29,18 @@ export interface HealthFacts {
   readonly problem: string | null;
 }
 
+/** What was emitted of a wrong replica and put right since. */
+interface Correction {
+  readonly partition: number;
+  readonly fromN: number;
+  readonly lastN: number;
+  readonly records: number;
+}
+
 export interface AuditFacts {
   readonly partitions: readonly PartitionAccount[];
   readonly exporters: readonly ExporterBalance[];
+  readonly corrections: readonly Correction[];
   readonly health: HealthFacts;
   /** The chain that the ledger holds for an output; null where it does not hold it. */
   readonly chainAt: (partition: number, n: number) => Uint8Array | null;
@@ -52,6 +61,7 @@ export interface AuditReport {
   readonly divergences: readonly string[];
   /** Replicas that were judged to be wrong and are not repaired yet; what is billed comes from the other. */
   readonly quarantined: readonly string[];
+  readonly corrections: readonly Sums[];
   readonly doubts: number;
   readonly complete: boolean;
   readonly waiting_for: readonly string[];
@@ -88,6 +98,7 @@ export function auditReport(facts: AuditFacts): AuditReport {
     divergence: divergences.size,
     divergences: [...divergences.values()],
     quarantined: findQuarantined(health),
+    corrections: facts.corrections.map(({ partition, fromN, lastN, records }) => ({ partition, from_n: fromN, last_n: lastN, records })),
     doubts: partitions.reduce((total, account) => total + account.doubts, 0),
     complete: waitingFor.length === 0,
     waiting_for: waitingFor,
@@ -226,6 +237,7 @@ function findDivergences({ partitions, health, chainAt }: AuditFacts): Map<numbe
     const live = isLive(record, health.nowMs);
     for (const state of record.partitions) {
       if (live && record.role === 'feed' && state.state === 'held') note(state.partition, `held by feed ${record.id}: ${state.detail}`);
+      if (live && record.role === 'feed' && state.state === 'stopped') note(state.partition, `not emitted any further: ${state.detail}`);
       if (live && record.role === 'accounting' && state.state === 'stopped') note(state.partition, `not booked any further: ${state.detail}`);
       if (live && record.role === 'aggregator' && state.state === 'disputed') note(state.partition, `aggregator ${record.id}: ${state.detail}`);
       // What a replica in quarantine says counts for nobody.

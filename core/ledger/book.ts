@@ -6,7 +6,7 @@
  */
 import type { Aggregate, ExporterBalance, Output, WindowClose } from '../../schemas/types.ts';
 import type { Digest } from '../aggregate/chain.ts';
-import { judge, type LedgerFault } from './continuity.ts';
+import { judge, type LedgerFault, type Standing } from './continuity.ts';
 import { add, type Counters, describe, difference, isZero, noCounters } from './counters.ts';
 import { addSamples, type SampleDeltas } from './samples.ts';
 
@@ -28,12 +28,11 @@ export interface Balance {
 }
 
 /** A partition's state; the ledger can compute it anew from its rows. */
-export interface Book {
-  readonly partition: number;
-  /** Of the last output booked; 0 before the first. */
+export interface Book extends Standing {
   n: number;
-  /** 16 octets in a Buffer, which the codec wants; zeros before the first. */
+  /** In a Buffer, which the codec wants. */
   chain: Uint8Array;
+  replacedChain: Uint8Array | null;
   /** n of the last WindowClose; 0 before the first. */
   closeN: number;
   /** End of the last window that a WindowClose named, closed or not. */
@@ -78,6 +77,7 @@ export function newBook(partition: number): Book {
     partition,
     n: 0,
     chain: Buffer.alloc(16),
+    replacedChain: null,
     closeN: 0,
     windowEndMs: 0,
     watermarkMs: 0,
@@ -113,7 +113,7 @@ function copyBalance({ decoded, aggregated, late, rejected, lost }: Balance): Ba
 /** Takes the next output as read; a fault leaves the booking with what came before it. */
 export function enter(booking: Booking, output: Output, digest: Digest): LedgerFault | null {
   const { book } = booking;
-  const verdict = judge(book.partition, book.n, book.chain, output, digest);
+  const verdict = judge(book, output, digest);
   if (verdict === 'booked_before') {
     booking.repeated++;
     return null;
@@ -128,6 +128,7 @@ export function enter(booking: Booking, output: Output, digest: Digest): LedgerF
   if (close) booking.windows.push({ n, chain, close, disagreements: closeWindow(book, close, n) });
   book.n = n;
   book.chain = chain;
+  book.replacedChain = null;
   return null;
 }
 

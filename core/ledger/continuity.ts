@@ -7,7 +7,7 @@ import { chainOf, chainText, type Digest, sameChain } from '../aggregate/chain.t
 
 /** Why a partition is not booked any further. The ledger never goes on over one of these by itself. */
 export interface LedgerFault {
-  readonly code: 'gap' | 'chain' | 'partition' | 'undecodable' | 'unknown_schema';
+  readonly code: 'gap' | 'chain' | 'partition' | 'undecodable' | 'unknown_schema' | 'correction';
   readonly partition: number;
   /** Of the output at fault; of undecodable records, the n that was expected there. */
   readonly n: number;
@@ -17,15 +17,26 @@ export interface LedgerFault {
 
 export type Verdict = 'next' | 'booked_before' | LedgerFault;
 
-/** Of an output of `partition` upon a ledger that stands at n = `last` with `chain` (16 octets; zeros before the first output). */
-export function judge(partition: number, last: number, chain: Uint8Array, output: Output, digest: Digest): Verdict {
+/** Where a ledger stands in a partition. */
+export interface Standing {
+  readonly partition: number;
+  /** Of the last output booked; 0 before the first. */
+  readonly n: number;
+  /** 16 octets; zeros before the first output. */
+  readonly chain: Uint8Array;
+  /** What output n was published with, before it was corrected; null where it was not. */
+  readonly replacedChain: Uint8Array | null;
+}
+
+/** Of an output upon a ledger that stands there. */
+export function judge({ partition, n: last, chain, replacedChain }: Standing, output: Output, digest: Digest): Verdict {
   const { n } = output;
   if (output.partition !== partition) {
     return fault('partition', partition, n, `names partition ${output.partition}: what wrote it is not a feed; see "flowledger topics"`);
   }
   if (n < last) return 'booked_before';
   if (n === last) {
-    if (sameChain(output.chain, chain)) return 'booked_before';
+    if (sameChain(output.chain, chain) || (replacedChain && sameChain(output.chain, replacedChain))) return 'booked_before';
     const found = `was booked with chain ${chainText(chain)} and comes again with chain ${chainText(output.chain)}`;
     return fault('chain', partition, n, `${found}: ${chainRemedy}`);
   }

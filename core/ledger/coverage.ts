@@ -39,11 +39,25 @@ export interface Completeness {
   readonly doubts: number;
 }
 
+/** What a WindowClose says of coverage. */
+export type Covering = Pick<
+  WindowClose,
+  | 'window_start_ms'
+  | 'window_end_ms'
+  | 'collectors'
+  | 'lost_on_wire_flows'
+  | 'lost_on_wire_datagrams'
+  | 'lost_flows'
+  | 'clamped_flows'
+  | 'unsampled_flows'
+  | 'doubts'
+>;
+
 /** A run of windows without usage can be as long as the system stood still; samples further than this before its end stay incomplete. */
 const samplesPerCloseMax = 10_000;
 
 /** Starts of the samples that a close's windows lie in, ascending. */
-export function touchedSamples(close: WindowClose): number[] {
+export function touchedSamples(close: Covering): number[] {
   const last = sampleStart(close.window_end_ms - 1);
   const starts: number[] = [];
   for (let start = Math.max(sampleStart(close.window_start_ms), last - (samplesPerCloseMax - 1) * sampleMs); start <= last; start += sampleMs) {
@@ -53,7 +67,7 @@ export function touchedSamples(close: WindowClose): number[] {
 }
 
 /** What a close adds to the coverage of the sample at startMs. The losses of a run of windows count in each sample that the run lies in. */
-export function cover(before: Coverage | null, startMs: number, close: WindowClose, closed: boolean): Coverage {
+export function cover(before: Coverage | null, startMs: number, close: Covering, closed: boolean): Coverage {
   const ms = Math.min(close.window_end_ms, startMs + sampleMs) - Math.max(close.window_start_ms, startMs);
   const heard = close.collectors;
   return {

@@ -3,7 +3,7 @@
  * A window divides 300 s, so each aggregate belongs to one sample.
  */
 import type { Aggregate } from '../../schemas/types.ts';
-import { add, type Counters, noCounters } from './counters.ts';
+import { type Counters, noCounters } from './counters.ts';
 
 /** Month borders fall on sample borders in every time zone. */
 export const sampleMs = 300_000;
@@ -27,23 +27,28 @@ export function sampleStart(atMs: number): number {
   return Math.floor(atMs / sampleMs) * sampleMs;
 }
 
-/** Traffic between two accounts counts for both, an aggregate without account fields for none, an adjustment in the sample of its own window. */
-export function addSamples(deltas: SampleDeltas, aggregate: Aggregate): void {
+/**
+ * Traffic between two accounts counts for both, an aggregate without account fields for none, an adjustment in the sample of its own window.
+ * `sign` -1 takes it off.
+ */
+export function addSamples(deltas: SampleDeltas, aggregate: Aggregate, sign: 1 | -1 = 1): void {
   const startMs = sampleStart(aggregate.window_start_ms);
   for (const { name, value } of aggregate.group) {
-    if (name === 'src_account') addSample(deltas, aggregate, value, 'out', startMs);
-    else if (name === 'dst_account') addSample(deltas, aggregate, value, 'in', startMs);
+    if (name === 'src_account') addSample(deltas, aggregate, value, 'out', startMs, sign);
+    else if (name === 'dst_account') addSample(deltas, aggregate, value, 'in', startMs, sign);
   }
 }
 
-function addSample(deltas: SampleDeltas, aggregate: Aggregate, account: string, direction: Direction, startMs: number): void {
+function addSample(deltas: SampleDeltas, aggregate: Aggregate, account: string, direction: Direction, startMs: number, sign: 1 | -1): void {
   const key = `${startMs} ${direction} ${account}`;
   let delta = deltas.get(key);
   if (!delta) {
     delta = { account, direction, startMs, ...noCounters(), scaledBytes: 0n, scaledPackets: 0n };
     deltas.set(key, delta);
   }
-  add(delta, aggregate);
-  delta.scaledBytes += aggregate.scaled_bytes;
-  delta.scaledPackets += aggregate.scaled_packets;
+  delta.flows += sign * aggregate.flows;
+  delta.bytes += BigInt(sign) * aggregate.bytes;
+  delta.packets += BigInt(sign) * aggregate.packets;
+  delta.scaledBytes += BigInt(sign) * aggregate.scaled_bytes;
+  delta.scaledPackets += BigInt(sign) * aggregate.scaled_packets;
 }

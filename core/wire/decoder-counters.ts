@@ -29,12 +29,19 @@ export interface DecoderCounters {
   /** Handed out to be kept for the next process, repeats included. */
   savedTemplates: number;
   optionsRecords: number;
+  /** Sets of NetFlow v9 and IPFIX, and samples of sFlow, that do not parse. */
   malformedSets: number;
+  /** sFlow: no traffic, and not read. */
+  counterSamples: number;
+  /** sFlow: packets that the agent dropped; no traffic either. */
+  discardedPackets: number;
   /** Data sets whose template did not come in time. */
   undecodableSets: number;
   rejectedFlows: number;
-  /** Records with traffic of the reverse direction (RFC 5103), which becomes no NAR of its own. */
+  /** Of the flows, those of a record's reverse direction (RFC 5103, and the responder's of a firewall). */
   reverseFlows: number;
+  /** Records of a firewall's or NAT's events that count no traffic; they are no flows. */
+  events: number;
   exporterRestarts: number;
   /** Gauge. */
   waitingSets: number;
@@ -63,9 +70,12 @@ export function noCounts(): DecoderCounters {
     savedTemplates: 0,
     optionsRecords: 0,
     malformedSets: 0,
+    counterSamples: 0,
+    discardedPackets: 0,
     undecodableSets: 0,
     rejectedFlows: 0,
     reverseFlows: 0,
+    events: 0,
     exporterRestarts: 0,
     waitingSets: 0,
     waitingBytes: 0,

@@ -3,17 +3,19 @@ import type { ExporterReport, Nar } from '../../schemas/types.ts';
 import { Cursor, readUnsigned } from './cursor.ts';
 import { type DecoderCounters, noCounts } from './decoder-counters.ts';
 import { type DecoderLimits, defaultDecoderLimits } from './decoder-limits.ts';
-import { column } from './element.ts';
 import { Exporter, type ExporterSlot, type ExportProtocol, exporterKey, type WaitingDatagram, type WaitingSet } from './exporter.ts';
 import { ExporterMemory, type MemoryChange } from './exporter-memory.ts';
 import { signatureOf } from './exporter-sequence.ts';
 import { ipfixHeaderOctets, readIpfixHeader, readIpfixTemplate } from './ipfix.ts';
 import { dataSetIdMin, type SetHeader, type TemplateRecord } from './message.ts';
-import { isNetflow5Whole, netflow5HeaderOctets, netflow5Template, readNetflow5Header } from './netflow5.ts';
+import { type FixedHeader, fixedHeaderOctets, isFixedWhole, netflow5Template, readNetflow5Header } from './netflow5.ts';
+import { netflow7Template, readNetflow7Header } from './netflow7.ts';
 import { netflow9HeaderOctets, readNetflow9Header, readNetflow9Template } from './netflow9.ts';
 import { takeOptions } from './options.ts';
 import { Places } from './places.ts';
-import { type RecordContext, RecordReader, valueAt } from './record.ts';
+import { hasReverseTraffic, type RecordContext, RecordReader } from './record.ts';
+import { SflowSamples } from './sflow-samples.ts';
+import { readSflow5Header, sflow5HeaderOctetsMin, sflow5Version } from './sflow5.ts';
 import { layOut, type Template } from './template.ts';
 import { recordsMaxIn, WaitingSets } from './waiting.ts';
 
@@ -37,7 +39,9 @@ const sweepEveryMs = 1_000;
  */
 export type NarSink = (nar: Nar, slot: ExporterSlot) => void;
 
-const protocolCodes: Readonly<Record<ExportProtocol, number>> = { netflow_v5: 0, netflow_v9: 1, ipfix: 2 };
+const protocolCodes: Readonly<Record<ExportProtocol, number>> = { netflow_v5: 0, netflow_v9: 1, ipfix: 2, sflow_v5: 3, netflow_v7: 4 };
+/** More than there are protocols. */
+const protocolCodesMax = 8;
 
 export class Decoder {
   readonly counters: DecoderCounters = noCounts();
@@ -46,6 +50,7 @@ export class Decoder {
   readonly #restored = new Map<string, string>();
   readonly #memory: ExporterMemory;
   readonly #reader = new RecordReader();
+  readonly #samples = new SflowSamples(this.counters);
   readonly #places: Places;
   /** Forgotten exporters whose positions need not be stored any longer. */
   #unplaced: string[] = [];
@@ -84,10 +89,15 @@ export class Decoder {
     this.counters.datagrams++;
     this.counters.bytes += bytes.length;
     const version = bytes.length >= 2 ? readUnsigned(bytes, 0, 2) : 0;
-    if (version === 5 && bytes.length >= netflow5HeaderOctets) this.#decodeNetflow5(bytes, exporterAddress, receivedMs, sink);
+    if (version === 5 && bytes.length >= fixedHeaderOctets)
+      this.#decodeFixed('netflow_v5', readNetflow5Header(bytes), netflow5Template, bytes, exporterAddress, receivedMs, sink);
     else if (version === 9 && bytes.length >= netflow9HeaderOctets)
       this.#decodeSets(readNetflow9Header(bytes), bytes, exporterAddress, receivedMs, sink);
     else if (version === 10 && bytes.length >= ipfixHeaderOctets) this.#decodeIpfix(bytes, exporterAddress, receivedMs, sink);
+    else if (version === 7 && bytes.length >= fixedHeaderOctets)
+      this.#decodeFixed('netflow_v7', readNetflow7Header(bytes), netflow7Template, bytes, exporterAddress, receivedMs, sink);
+    else if (version === 0 && bytes.length >= sflow5HeaderOctetsMin && readUnsigned(bytes, 2, 2) === sflow5Version)
+      this.#decodeSflow5(bytes, exporterAddress, receivedMs, sink);
     else this.counters.unidentifiedDatagrams++;
   }
 
@@ -187,6 +197,7 @@ export class Decoder {
 
   #forget(exporter: Exporter): void {
     if (!exporter.isOfSession) this.#memory.forget(exporter);
+    this.#samples.forget(exporter);
     exporter.templates.clear();
     exporter.sampling.clear();
     this.#places.leave(exporter.place);
@@ -204,8 +215,15 @@ export class Decoder {
     }
   }
 
-  #exporterOf(address: string, observationDomainId: number, protocol: ExportProtocol, receivedMs: number): Exporter | undefined {
-    const code = observationDomainId * 4 + protocolCodes[protocol];
+  /** address tells it from all others but for the session; samplerAddress is what it is called. */
+  #exporterOf(
+    address: string,
+    observationDomainId: number,
+    protocol: ExportProtocol,
+    receivedMs: number,
+    samplerAddress = address,
+  ): Exporter | undefined {
+    const code = observationDomainId * protocolCodesMax + protocolCodes[protocol];
     const origin = this.#session ?? address;
     const known = this.#exporters.get(origin)?.get(code);
     if (known !== undefined) {
@@ -220,7 +238,9 @@ export class Decoder {
     const { templatesPerExporterMax: templatesMax, templateExpiryMs } = this.#limits;
     // RFC 7011 section 8.1: within a session templates are not repeated.
     const expiryMs = this.#session === null ? templateExpiryMs : Number.POSITIVE_INFINITY;
-    const exporter = new Exporter(this.#exportersEver++, address, observationDomainId, protocol, { templatesMax, expiryMs, place });
+    const key = exporterKey(address, observationDomainId, protocol);
+    const limits = { templatesMax, expiryMs, place };
+    const exporter = new Exporter(this.#exportersEver++, key, samplerAddress, observationDomainId, protocol, limits);
     exporter.lastMs = receivedMs;
     this.counters.exporters++;
     const ofAddress = this.#exporters.get(origin);
@@ -230,7 +250,6 @@ export class Decoder {
       exporter.isOfSession = true;
       return exporter;
     }
-    const key = exporterKey(address, observationDomainId, protocol);
     const position = this.#restored.get(key);
     if (position !== undefined) exporter.restore(position);
     this.#restored.delete(key);
@@ -238,22 +257,50 @@ export class Decoder {
     return exporter;
   }
 
-  #decodeNetflow5(bytes: Buffer, address: string, receivedMs: number, sink: NarSink): void {
-    const header = readNetflow5Header(bytes);
-    const exporter = this.#exporterOf(address, header.observationDomainId, 'netflow_v5', receivedMs);
+  /** NetFlow v5 and v7, whose records are always the same. */
+  #decodeFixed(
+    protocol: ExportProtocol,
+    header: FixedHeader,
+    template: Template,
+    bytes: Buffer,
+    address: string,
+    receivedMs: number,
+    sink: NarSink,
+  ): void {
+    const exporter = this.#exporterOf(address, header.observationDomainId, protocol, receivedMs);
     if (exporter === undefined) return;
     exporter.receivedDatagrams++;
     // The sequence of a corrupt header is worth nothing either: the next datagram tells what is missing.
-    if (!isNetflow5Whole(bytes, header.count)) {
+    if (!isFixedWhole(bytes, header.count, template.recordOctets)) {
       this.#countUndecodable(exporter);
       return;
     }
     if (!this.#arrive(exporter, bytes, header.sequence, header.exportMs, header.uptimeMs)) return;
     this.#setContext(exporter, receivedMs, header.exportMs, header.uptimeMs);
     this.#context.headerRate = header.samplingRate;
-    const end = netflow5HeaderOctets + header.count * netflow5Template.recordOctets;
-    this.#decodeRecords(exporter, netflow5Template, bytes, netflow5HeaderOctets, end, sink);
+    const end = fixedHeaderOctets + header.count * template.recordOctets;
+    this.#decodeRecords(exporter, template, bytes, fixedHeaderOctets, end, sink);
     exporter.sequence.settle(header.count, 0);
+  }
+
+  /**
+   * An agent is called by the address that it gives itself, which stays the same when another host passes its datagrams on; told apart it is by the
+   * sender's as well, since agents that are set up alike may give the same one.
+   */
+  #decodeSflow5(bytes: Buffer, address: string, receivedMs: number, sink: NarSink): void {
+    const header = readSflow5Header(bytes);
+    if (header === undefined) {
+      this.counters.unidentifiedDatagrams++;
+      return;
+    }
+    const agent = header.agent || address;
+    const exporter = this.#exporterOf(agent === address ? address : `${address}/${agent}`, header.subAgentId, 'sflow_v5', receivedMs, agent);
+    if (exporter === undefined) return;
+    exporter.receivedDatagrams++;
+    const restarts = exporter.sequence.restarts;
+    if (!this.#arrive(exporter, bytes, header.sequence, this.#samples.exportMs(exporter, header, receivedMs), header.uptimeMs)) return;
+    exporter.sequence.settle(1, 0);
+    if (!this.#samples.take(exporter, header, bytes, receivedMs, exporter.sequence.restarts !== restarts, sink)) this.#countUndecodable(exporter);
   }
 
   #decodeIpfix(bytes: Buffer, address: string, receivedMs: number, sink: NarSink): void {
@@ -452,14 +499,34 @@ export class Decoder {
   #takeFlow(exporter: Exporter, template: Template, bytes: Buffer, at: number, sink: NarSink): void {
     const nar = this.#reader.read(template, bytes, at, this.#context, exporter.sampling);
     if (nar === null) {
-      exporter.rejectedFlows++;
-      this.counters.rejectedFlows++;
+      this.#reject(exporter);
       return;
     }
-    if (template.hasReverse && hasReverseTraffic(template, bytes, at)) this.counters.reverseFlows++;
+    const hasReverse = template.hasReverse && hasReverseTraffic(template, bytes, at);
+    if (template.hasEvent && nar.bytes === 0 && nar.packets === 0 && !hasReverse) {
+      this.counters.events++;
+      return;
+    }
+    this.#give(exporter, nar, sink);
+    if (!hasReverse) return;
+    const reverse = this.#reader.readReverse(template, bytes, at, this.#context);
+    if (reverse === null) {
+      this.#reject(exporter);
+      return;
+    }
+    this.counters.reverseFlows++;
+    this.#give(exporter, reverse, sink);
+  }
+
+  #give(exporter: Exporter, nar: Nar, sink: NarSink): void {
     exporter.flowsEver++;
     this.counters.flows++;
     sink(nar, exporter);
+  }
+
+  #reject(exporter: Exporter): void {
+    exporter.rejectedFlows++;
+    this.counters.rejectedFlows++;
   }
 
   #arrive(exporter: Exporter, bytes: Buffer, sequence: number, exportMs: number, uptimeMs: number): boolean {
@@ -521,8 +588,4 @@ interface Intake {
 /** Template and options template sets: 0 and 1 in NetFlow v9, 2 and 3 in IPFIX. */
 function isTemplateSet(protocol: SetHeader['protocol'], id: number): boolean {
   return protocol === 'ipfix' ? id === 2 || id === 3 : id === 0 || id === 1;
-}
-
-function hasReverseTraffic({ layout }: Template, bytes: Uint8Array, at: number): boolean {
-  return valueAt(layout, bytes, at, column.reverseOctets) > 0 || valueAt(layout, bytes, at, column.reversePackets) > 0;
 }

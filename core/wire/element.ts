@@ -38,9 +38,42 @@ export const column = {
   systemInit: 30,
   reverseOctets: 31,
   reversePackets: 32,
+  reverseTcpFlags: 33,
+  reverseTos: 34,
+  reverseStart: 35,
+  reverseEnd: 36,
+  event: 37,
+  srcMac: 38,
+  dstMac: 39,
+  natSource4: 40,
+  natSource6: 41,
+  natDestination4: 42,
+  natDestination6: 43,
+  bgpNextHop4: 44,
+  bgpNextHop6: 45,
+  application: 46,
+  srcVlan: 47,
+  dstVlan: 48,
+  customerVlan: 49,
+  natSourcePort: 50,
+  natDestinationPort: 51,
+  icmpTypeCode4: 52,
+  icmpType4: 53,
+  icmpCode4: 54,
+  icmpTypeCode6: 55,
+  icmpType6: 56,
+  icmpCode6: 57,
+  ingressVrf: 58,
+  egressVrf: 59,
+  forwardingStatus: 60,
 } as const;
 
-export const columnCount = 33;
+/** The labels of an MPLS stack, top first. */
+export const labelColumns = [61, 62, 63, 64, 65, 66, 67, 68, 69, 70] as const;
+
+/** From here on they belong to NarDetails, and a template without one of them has no place for them. */
+export const detailsFrom = column.srcMac;
+export const columnCount = 71;
 
 /**
  * How a time is encoded: 'uptime' = ms since the exporter's start, modulo 2^32; 'delta' = microseconds before the export time; 'ntp' = RFC 7011
@@ -63,25 +96,30 @@ function plain(place: number, octetsMax: number, rank = 0): Element {
   return { column: place, rank, octetsMax, octetsExact: 0, time: 'none' };
 }
 
-function address(place: number, octets: 4 | 16): Element {
-  return { column: place, rank: 0, octetsMax: octets, octetsExact: octets, time: 'none' };
+/** Addresses of any kind: of another width they are something else. */
+function address(place: number, octets: 3 | 4 | 6 | 16, rank = 0): Element {
+  return { column: place, rank, octetsMax: octets, octetsExact: octets, time: 'none' };
 }
 
 function time(place: number, kind: TimeKind, rank: number): Element {
   return { column: place, rank, octetsMax: kind === 'uptime' || kind === 'delta' ? 4 : 8, octetsExact: kind === 'ntp' ? 8 : 0, time: kind };
 }
 
+/** Of the counters of a connection's initiator: where these are taken, the responder's are those of the reverse direction. */
+export const initiatorRank = 2;
+export const responderRank = 2;
+
 /** By element number, enterprise number 0. */
-export const elements: ReadonlyMap<number, Element> = new Map([
+export const elements: ReadonlyMap<number, Element> = new Map<number, Element>([
   // The device's counters: delta counts first, then totals (85, 86), initiator counts (231, 298), and what left the device where nothing else is
-  // told.
+  // told. A zero of a better one is a zero: routers that export what leaves them give IN_BYTES and OUT_BYTES (23) in each record.
   [1, plain(column.octets, 8, 0)],
   [85, plain(column.octets, 8, 1)],
-  [231, plain(column.octets, 8, 2)],
+  [231, plain(column.octets, 8, initiatorRank)],
   [23, plain(column.octets, 8, 3)],
   [2, plain(column.packets, 8, 0)],
   [86, plain(column.packets, 8, 1)],
-  [298, plain(column.packets, 8, 2)],
+  [298, plain(column.packets, 8, initiatorRank)],
   [24, plain(column.packets, 8, 3)],
   [8, address(column.srcAddr4, 4)],
   [12, address(column.dstAddr4, 4)],
@@ -133,6 +171,45 @@ export const elements: ReadonlyMap<number, Element> = new Map([
   [325, time(column.end, 'ntp', 8)],
   [322, time(column.end, 'seconds', 9)],
   [160, time(column.systemInit, 'milliseconds', 0)],
+  [232, plain(column.reverseOctets, 8, responderRank)],
+  [299, plain(column.reversePackets, 8, responderRank)],
+  // Of a firewall (the second one as older Cisco ASA number it, in NetFlow v9), and of a NAT.
+  [233, plain(column.event, 1, 0)],
+  [40005, plain(column.event, 1, 1)],
+  [230, plain(column.event, 1, 2)],
+  // Details. What is seen on the way in before what is seen on the way out, addresses of a NAT in IANA's elements before those of older Cisco ASA.
+  [56, address(column.srcMac, 6)],
+  [81, address(column.srcMac, 6, 1)],
+  [80, address(column.dstMac, 6)],
+  [57, address(column.dstMac, 6, 1)],
+  [225, address(column.natSource4, 4)],
+  [40001, address(column.natSource4, 4, 1)],
+  [281, address(column.natSource6, 16)],
+  [226, address(column.natDestination4, 4)],
+  [40002, address(column.natDestination4, 4, 1)],
+  [282, address(column.natDestination6, 16)],
+  [227, plain(column.natSourcePort, 2)],
+  [40003, plain(column.natSourcePort, 2, 1)],
+  [228, plain(column.natDestinationPort, 2)],
+  [40004, plain(column.natDestinationPort, 2, 1)],
+  [18, address(column.bgpNextHop4, 4)],
+  [63, address(column.bgpNextHop6, 16)],
+  [95, plain(column.application, 16)],
+  [58, plain(column.srcVlan, 2)],
+  [243, plain(column.srcVlan, 2, 1)],
+  [59, plain(column.dstVlan, 2)],
+  [254, plain(column.dstVlan, 2, 1)],
+  [245, plain(column.customerVlan, 2)],
+  [32, plain(column.icmpTypeCode4, 2)],
+  [176, plain(column.icmpType4, 1)],
+  [177, plain(column.icmpCode4, 1)],
+  [139, plain(column.icmpTypeCode6, 2)],
+  [178, plain(column.icmpType6, 1)],
+  [179, plain(column.icmpCode6, 1)],
+  [234, plain(column.ingressVrf, 4)],
+  [235, plain(column.egressVrf, 4)],
+  [89, plain(column.forwardingStatus, 1)],
+  ...labelColumns.map((place, i): [number, Element] => [70 + i, address(place, 3)]),
 ]);
 
 /** RFC 5103: the private enterprise number under which an element counts the reverse direction. */
@@ -143,4 +220,16 @@ export const reverseElements: ReadonlyMap<number, Element> = new Map([
   [85, plain(column.reverseOctets, 8, 1)],
   [2, plain(column.reversePackets, 8, 0)],
   [86, plain(column.reversePackets, 8, 1)],
+  [6, plain(column.reverseTcpFlags, 2)],
+  [5, plain(column.reverseTos, 1)],
+  [152, time(column.reverseStart, 'milliseconds', 0)],
+  [154, time(column.reverseStart, 'ntp', 1)],
+  [156, time(column.reverseStart, 'ntp', 2)],
+  [150, time(column.reverseStart, 'seconds', 3)],
+  [22, time(column.reverseStart, 'uptime', 4)],
+  [153, time(column.reverseEnd, 'milliseconds', 0)],
+  [155, time(column.reverseEnd, 'ntp', 1)],
+  [157, time(column.reverseEnd, 'ntp', 2)],
+  [151, time(column.reverseEnd, 'seconds', 3)],
+  [21, time(column.reverseEnd, 'uptime', 4)],
 ]);

@@ -1,5 +1,5 @@
 /**
- * What an exporter's own sequence numbers say about loss on the way. NetFlow v5 counts flows, IPFIX data records, NetFlow v9 datagrams.
+ * What an exporter's own sequence numbers say about loss on the way. NetFlow v5 counts flows, IPFIX data records, NetFlow v9 and sFlow datagrams.
  *
  * A datagram that comes where it is expected settles nothing but itself. One that comes too early leaves a gap: counted as lost, and remembered, so
  * that a late datagram takes its part back. One that comes from behind and fills no gap is a duplicate, or tells that the exporter started anew.
@@ -39,7 +39,7 @@ const uptimeWrapMs = 2 ** 32;
 const plausiblePerMs = 1_000;
 const plausibleJump = 1_000_000;
 
-type Place = 'next' | 'late' | 'stale';
+export type Place = 'next' | 'late' | 'stale';
 
 export class ExporterSequence {
   /**
@@ -67,6 +67,11 @@ export class ExporterSequence {
   readonly #recentSequences = new Uint32Array(recentMax);
   readonly #recentSignatures = new Int32Array(recentMax);
   #recentCount = 0;
+
+  /** Of the datagram that arrived last: where it was expected or ahead of it, in a gap, or from behind without one. */
+  get place(): Place {
+    return this.#place;
+  }
 
   /** The first half of taking a datagram: false where the network delivered it before. `settle` follows when its records are counted. */
   arrive(arrival: Arrival): boolean {

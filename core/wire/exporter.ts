@@ -2,24 +2,25 @@
 import type { ExporterReport } from '../../schemas/types.ts';
 import { ExporterSequence, type Unsettled } from './exporter-sequence.ts';
 import type { Place } from './places.ts';
+import type { SampleSequences } from './sample-sequences.ts';
 import { Sampling } from './sampling.ts';
 import { type TemplateLimits, TemplateStore } from './template.ts';
 
-export type ExportProtocol = 'netflow_v5' | 'netflow_v9' | 'ipfix';
+export type ExportProtocol = 'netflow_v5' | 'netflow_v7' | 'netflow_v9' | 'ipfix' | 'sflow_v5';
 
 /** An exporter as others see it. The object is the same as long as the decoder knows the exporter. */
 export interface ExporterSlot {
   /** Unique within its decoder, never used again. */
   readonly index: number;
-  /** `address|observation domain|protocol`. */
+  /** `address|observation domain|protocol`; an sFlow agent's address is `sender/agent` where these differ. */
   readonly key: string;
   readonly samplerAddress: string;
   readonly observationDomainId: number;
   readonly protocol: ExportProtocol;
 }
 
-export function exporterKey(samplerAddress: string, observationDomainId: number, protocol: ExportProtocol): string {
-  return `${samplerAddress}|${observationDomainId}|${protocol}`;
+export function exporterKey(address: string, observationDomainId: number, protocol: ExportProtocol): string {
+  return `${address}|${observationDomainId}|${protocol}`;
 }
 
 /** A data set that came before its template. */
@@ -73,6 +74,9 @@ export class Exporter implements ExporterSlot {
   /** Datagrams of which nothing is decoded yet, and sets wait. */
   waitingDatagrams = 0;
   systemInitMs = 0;
+  /** sFlow only: its sources' sequences, and the agent's start as its uptime tells it, Unix time in ms. */
+  samples: SampleSequences | null = null;
+  agentStartMs = Number.NaN;
   lastMs = 0;
   flowsEver = 0;
   receivedDatagrams = 0;
@@ -81,12 +85,12 @@ export class Exporter implements ExporterSlot {
   rejectedFlows = 0;
   positionChanged = false;
 
-  constructor(index: number, samplerAddress: string, observationDomainId: number, protocol: ExportProtocol, limits: TemplateLimits) {
+  constructor(index: number, key: string, samplerAddress: string, observationDomainId: number, protocol: ExportProtocol, limits: TemplateLimits) {
     this.index = index;
     this.samplerAddress = samplerAddress;
     this.observationDomainId = observationDomainId;
     this.protocol = protocol;
-    this.key = exporterKey(samplerAddress, observationDomainId, protocol);
+    this.key = key;
     this.place = limits.place;
     this.sampling = new Sampling(limits.place);
     this.templates = new TemplateStore(limits);
@@ -126,14 +130,14 @@ export class Exporter implements ExporterSlot {
   #counted(): boolean {
     const { lost, undecodable } = this.sequence;
     const datagrams = this.receivedDatagrams + this.undecodableDatagrams + this.duplicateDatagrams;
-    return datagrams > 0 || this.rejectedFlows > 0 || lost !== 0 || undecodable > 0;
+    return datagrams > 0 || this.rejectedFlows > 0 || lost !== 0 || undecodable > 0 || (this.samples !== null && this.samples.lost !== 0);
   }
 
   /** What was counted since the last call; undefined where that is nothing. */
   takeReport(): ExporterReport | undefined {
     if (!this.#counted()) return undefined;
     const { lost, undecodable } = this.sequence;
-    const countsDatagrams = this.protocol === 'netflow_v9';
+    const countsDatagrams = this.protocol === 'netflow_v9' || this.protocol === 'sflow_v5';
     const report: ExporterReport = {
       sampler_address: this.samplerAddress,
       observation_domain_id: this.observationDomainId,
@@ -141,7 +145,7 @@ export class Exporter implements ExporterSlot {
       received_datagrams: this.receivedDatagrams,
       undecodable_datagrams: this.undecodableDatagrams,
       duplicate_datagrams: this.duplicateDatagrams,
-      lost_on_wire_flows: countsDatagrams ? 0 : lost,
+      lost_on_wire_flows: countsDatagrams ? (this.samples?.lost ?? 0) : lost,
       lost_on_wire_datagrams: countsDatagrams ? lost : 0,
       undecodable_flows: countsDatagrams ? 0 : undecodable,
       decoded_flows: this.rejectedFlows,
@@ -153,6 +157,7 @@ export class Exporter implements ExporterSlot {
     this.undecodableDatagrams = 0;
     this.duplicateDatagrams = 0;
     this.rejectedFlows = 0;
+    if (this.samples !== null) this.samples.lost = 0;
     this.sequence.lost = 0;
     this.sequence.undecodable = 0;
     return report;

@@ -2,40 +2,47 @@
 import { readUnsigned } from './cursor.ts';
 import { compileTemplate, type Template, type TemplateField } from './template.ts';
 
-export const netflow5HeaderOctets = 24;
-const recordOctets = 48;
+/** Of versions 5 and 7. */
+export const fixedHeaderOctets = 24;
 
-export interface Netflow5Header {
+export interface FixedHeader {
   readonly count: number;
   readonly uptimeMs: number;
   readonly exportMs: number;
   readonly sequence: number;
-  /** Engine type x 256 + engine id: each engine counts its own sequence. */
+  /** Version 5: engine type x 256 + engine id, since each engine counts its own sequence. */
   readonly observationDomainId: number;
   /** 0 where the header tells none. */
   readonly samplingRate: number;
 }
 
 /** The caller has seen that the header is whole. */
-export function readNetflow5Header(bytes: Uint8Array): Netflow5Header {
+export function readNetflow5Header(bytes: Uint8Array): FixedHeader {
   return {
-    count: readUnsigned(bytes, 2, 2),
-    uptimeMs: readUnsigned(bytes, 4, 4),
-    exportMs: readUnsigned(bytes, 8, 4) * 1000 + Math.floor(readUnsigned(bytes, 12, 4) / 1e6),
-    sequence: readUnsigned(bytes, 16, 4),
+    ...readFixedHeader(bytes),
     observationDomainId: readUnsigned(bytes, 20, 2),
     // The upper two bits tell the sampling mode.
     samplingRate: readUnsigned(bytes, 22, 2) & 0x3fff,
   };
 }
 
+/** What versions 5 and 7 have in common. */
+export function readFixedHeader(bytes: Uint8Array): Omit<FixedHeader, 'observationDomainId' | 'samplingRate'> {
+  return {
+    count: readUnsigned(bytes, 2, 2),
+    uptimeMs: readUnsigned(bytes, 4, 4),
+    exportMs: readUnsigned(bytes, 8, 4) * 1000 + Math.floor(readUnsigned(bytes, 12, 4) / 1e6),
+    sequence: readUnsigned(bytes, 16, 4),
+  };
+}
+
 /** A count that does not fit the datagram's length means that the datagram is corrupt, and then no part of it can be trusted. */
-export function isNetflow5Whole(bytes: Uint8Array, count: number): boolean {
-  const rest = bytes.length - netflow5HeaderOctets - count * recordOctets;
+export function isFixedWhole(bytes: Uint8Array, count: number, recordOctets: number): boolean {
+  const rest = bytes.length - fixedHeaderOctets - count * recordOctets;
   return rest >= 0 && rest < recordOctets;
 }
 
-const layout: readonly [element: number, octets: number][] = [
+export const netflow5Layout: readonly (readonly [element: number, octets: number])[] = [
   [8, 4],
   [12, 4],
   [15, 4],
@@ -62,7 +69,7 @@ const layout: readonly [element: number, octets: number][] = [
 /** The fixed record written as a template, so that one reader serves all protocols. */
 export const netflow5Template: Template = compileTemplate(
   0,
-  layout.map(([element, octets]): TemplateField => ({ element, enterprise: 0, octets })),
+  netflow5Layout.map(([element, octets]): TemplateField => ({ element, enterprise: 0, octets })),
   -1,
   0,
 );

@@ -1,9 +1,10 @@
 /** One data record -> one NAR, by the decode plan of its template. */
 import type { Nar } from '../../schemas/types.ts';
 import { readUnsigned } from './cursor.ts';
+import { DetailsReader, reverseDetails } from './details.ts';
 import { column, type TimeKind } from './element.ts';
 import { rateOf, type Sampling } from './sampling.ts';
-import { type Layout, octetsBits, octetsMask, type Template } from './template.ts';
+import { type Layout, octetsBits, octetsMask, type Template, valueAt } from './template.ts';
 
 /** What a record's meaning depends on beside its own octets. */
 export interface RecordContext {
@@ -20,17 +21,11 @@ export interface RecordContext {
   exporter: number;
 }
 
-const flowDirectionNotSaid = 255;
+export const flowDirectionNotSaid = 255;
 /** Times from the year 10000 on are no times. */
 const timeMsMax = 253_402_300_800_000;
 /** From 1900 (NTP) to 1970 (Unix), in seconds. */
 const ntpOffset = 2_208_988_800;
-
-/** A value of the record, 0 where it has none. */
-export function valueAt(layout: Layout, bytes: Uint8Array, base: number, place: number): number {
-  const entry = layout[place]!;
-  return entry < 0 ? 0 : readUnsigned(bytes, base + (entry >> octetsBits), entry & octetsMask);
-}
 
 function has(layout: Layout, place: number): boolean {
   return layout[place]! >= 0;
@@ -53,14 +48,9 @@ class AddressRoom {
 
 const noAddress = Buffer.alloc(0);
 
-/**
- * Reads records into one and the same NAR, so that a flow leaves no object behind to be collected: millions of them would cost more than the reading.
- */
-export class RecordReader {
-  readonly #source = new AddressRoom();
-  readonly #destination = new AddressRoom();
-  readonly #nextHop = new AddressRoom();
-  readonly #nar: Nar = {
+/** A NAR to be filled in. */
+export function emptyNar(): Nar {
+  return {
     exporter: 0,
     src_addr: noAddress,
     dst_addr: noAddress,
@@ -83,7 +73,19 @@ export class RecordReader {
     time_flow_start_ms: 0,
     time_flow_end_ms: 0,
     time_received_ms: 0,
+    details: null,
   };
+}
+
+/**
+ * Reads records into one and the same NAR, so that a flow leaves no object behind to be collected: millions of them would cost more than the reading.
+ */
+export class RecordReader {
+  readonly #source = new AddressRoom();
+  readonly #destination = new AddressRoom();
+  readonly #nextHop = new AddressRoom();
+  readonly #details = new DetailsReader();
+  readonly #nar: Nar = emptyNar();
 
   /** The same object at each call, addresses included. null where a counter is implausible (2^53 or more). */
   read(template: Template, bytes: Buffer, base: number, context: RecordContext, sampling: Sampling): Nar | null {
@@ -115,8 +117,47 @@ export class RecordReader {
     nar.time_flow_end_ms = endOf(template, bytes, base, context);
     nar.time_flow_start_ms = startOf(template, bytes, base, context, nar.time_flow_end_ms);
     nar.time_received_ms = context.receivedMs;
+    nar.details = template.hasDetails ? this.#details.read(layout, bytes, base, nar.proto) : null;
     return nar;
   }
+
+  /**
+   * The reverse direction of the record that was read last, in the same object: ends swapped. The next hop and the direction in which the exporter
+   * saw the flow are those of the forward one only. Times are the reverse direction's where they are told. null as for read.
+   */
+  readReverse(template: Template, bytes: Buffer, base: number, context: RecordContext): Nar | null {
+    const { layout } = template;
+    const octets = valueAt(layout, bytes, base, column.reverseOctets);
+    const packets = valueAt(layout, bytes, base, column.reversePackets);
+    if (octets > Number.MAX_SAFE_INTEGER || packets > Number.MAX_SAFE_INTEGER) return null;
+    const nar = this.#nar;
+    nar.bytes = octets;
+    nar.packets = packets;
+    [nar.src_addr, nar.dst_addr] = [nar.dst_addr, nar.src_addr];
+    [nar.src_port, nar.dst_port] = [nar.dst_port, nar.src_port];
+    [nar.in_if, nar.out_if] = [nar.out_if, nar.in_if];
+    [nar.src_as, nar.dst_as] = [nar.dst_as, nar.src_as];
+    [nar.src_net, nar.dst_net] = [nar.dst_net, nar.src_net];
+    nar.tcp_flags = valueAt(layout, bytes, base, column.reverseTcpFlags);
+    nar.ip_tos = valueAt(layout, bytes, base, column.reverseTos);
+    nar.next_hop = noAddress;
+    nar.flow_direction = flowDirectionNotSaid;
+    const start = timeOf(layout, template.reverseStartKind, column.reverseStart, bytes, base, context);
+    const end = timeOf(layout, template.reverseEndKind, column.reverseEnd, bytes, base, context);
+    if (isTime(start)) nar.time_flow_start_ms = start;
+    if (isTime(end)) nar.time_flow_end_ms = end;
+    if (nar.details !== null) reverseDetails(nar.details);
+    return nar;
+  }
+}
+
+function isTime(ms: number): boolean {
+  return ms > 0 && ms < timeMsMax;
+}
+
+/** RFC 5103, and the responder's counters of a firewall. */
+export function hasReverseTraffic({ layout }: Template, bytes: Uint8Array, base: number): boolean {
+  return valueAt(layout, bytes, base, column.reverseOctets) > 0 || valueAt(layout, bytes, base, column.reversePackets) > 0;
 }
 
 /** Some devices fill in both families, with zeros in the one that does not apply. */
@@ -160,13 +201,13 @@ function ownRate(layout: Layout, bytes: Uint8Array, base: number): number {
 /** Where nothing usable tells the end, it is the export time; where nothing tells the start, it is the end. */
 function endOf(template: Template, bytes: Uint8Array, base: number, context: RecordContext): number {
   const end = timeOf(template.layout, template.endKind, column.end, bytes, base, context);
-  return end > 0 && end < timeMsMax ? end : context.exportMs;
+  return isTime(end) ? end : context.exportMs;
 }
 
 function startOf(template: Template, bytes: Uint8Array, base: number, context: RecordContext, end: number): number {
   const { layout } = template;
   const start = timeOf(layout, template.startKind, column.start, bytes, base, context);
-  if (start > 0 && start < timeMsMax) return start;
+  if (isTime(start)) return start;
   if (template.startKind !== 'uptime' || template.endKind !== 'uptime') return end;
   // The exporter's start is unknown, the duration is not.
   const durationMs = (valueAt(layout, bytes, base, column.end) - valueAt(layout, bytes, base, column.start)) | 0;

@@ -2,8 +2,19 @@
  * Templates (RFC 3954 section 5, RFC 7011 section 3.4): what an exporter says about the layout of its data records, compiled once into a decode
  * plan.
  */
-import type { Cursor } from './cursor.ts';
-import { column, columnCount, type Element, elements, reverseElements, reverseEnterprise, type TimeKind } from './element.ts';
+import { type Cursor, readUnsigned } from './cursor.ts';
+import {
+  column,
+  columnCount,
+  detailsFrom,
+  type Element,
+  elements,
+  initiatorRank,
+  responderRank,
+  reverseElements,
+  reverseEnterprise,
+  type TimeKind,
+} from './element.ts';
 import type { Place } from './places.ts';
 
 export interface TemplateField {
@@ -25,6 +36,12 @@ export type Layout = Int32Array;
 export const octetsBits = 5;
 export const octetsMask = 31;
 
+/** A value of the record, 0 where it has none. */
+export function valueAt(layout: Layout, bytes: Uint8Array, base: number, place: number): number {
+  const entry = layout[place]!;
+  return entry < 0 ? 0 : readUnsigned(bytes, base + (entry >> octetsBits), entry & octetsMask);
+}
+
 export interface Template {
   readonly id: number;
   readonly fields: readonly TemplateField[];
@@ -39,7 +56,14 @@ export interface Template {
   readonly targets: readonly (Element | undefined)[];
   readonly startKind: TimeKind;
   readonly endKind: TimeKind;
+  readonly reverseStartKind: TimeKind;
+  readonly reverseEndKind: TimeKind;
+  /** Its records count a second direction, too. */
   readonly hasReverse: boolean;
+  /** Its records tell an event: of a connection that began or was denied, say, which is no usage. */
+  readonly hasEvent: boolean;
+  /** Its records have fields of NarDetails. */
+  readonly hasDetails: boolean;
   learnedMs: number;
   /** The learnedMs that is kept for the next process; it may lag behind by a part of the expiry. */
   savedMs: number;
@@ -64,7 +88,15 @@ function chooseTargets(fields: readonly TemplateField[], scopes: number): (Eleme
     best.set(element.column, Math.min(best.get(element.column) ?? Number.POSITIVE_INFINITY, element.rank));
     return element;
   });
-  return chosen.map((element) => (element !== undefined && best.get(element.column) === element.rank ? element : undefined));
+  const isBest = ({ column: place, rank }: Element) => best.get(place) === rank;
+  // A responder's count beside any other than the initiator's may be part of that.
+  const hasInitiator = (best.get(column.octets) ?? best.get(column.packets)) === initiatorRank;
+  const counts = (element: Element) => hasInitiator || element.rank !== responderRank || !isReverseCount(element);
+  return chosen.map((element) => (element !== undefined && isBest(element) && counts(element) ? element : undefined));
+}
+
+function isReverseCount(element: Element | undefined): boolean {
+  return element?.column === column.reverseOctets || element?.column === column.reversePackets;
 }
 
 function timeKind(targets: readonly (Element | undefined)[], wanted: number): TimeKind {
@@ -75,7 +107,8 @@ function timeKind(targets: readonly (Element | undefined)[], wanted: number): Ti
 export function compileTemplate(id: number, fields: readonly TemplateField[], scopes: number, learnedMs: number): Template {
   const targets = chooseTargets(fields, scopes);
   const varies = fields.some((field) => field.octets === variableLength);
-  const layout: Layout = new Int32Array(columnCount).fill(-1);
+  const hasDetails = targets.some((element) => element !== undefined && element.column >= detailsFrom);
+  const layout: Layout = new Int32Array(hasDetails ? columnCount : detailsFrom).fill(-1);
   let recordOctets = 0;
   fields.forEach((field, index) => {
     const element = targets[index];
@@ -83,7 +116,6 @@ export function compileTemplate(id: number, fields: readonly TemplateField[], sc
     // A field of variable length takes at least the one octet that tells its length.
     recordOctets += field.octets === variableLength ? 1 : field.octets;
   });
-  const hasReverse = fields.some((field) => field.enterprise === reverseEnterprise);
   return {
     id,
     fields,
@@ -94,7 +126,11 @@ export function compileTemplate(id: number, fields: readonly TemplateField[], sc
     targets,
     startKind: timeKind(targets, column.start),
     endKind: timeKind(targets, column.end),
-    hasReverse,
+    reverseStartKind: timeKind(targets, column.reverseStart),
+    reverseEndKind: timeKind(targets, column.reverseEnd),
+    hasReverse: targets.some(isReverseCount),
+    hasEvent: targets.some((element) => element?.column === column.event),
+    hasDetails,
     learnedMs,
     savedMs: Number.NEGATIVE_INFINITY,
   };

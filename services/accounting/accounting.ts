@@ -7,6 +7,7 @@ import { type Clock, type Fetched, type Log, LogFault, type Logger, type LogRead
 import type { Digest } from '../../core/aggregate/chain.ts';
 import { type Book, type Booking, enter, newBooking } from '../../core/ledger/book.ts';
 import { fault, type LedgerFault } from '../../core/ledger/continuity.ts';
+import { CorrectionRecords, judgeCorrection, type WholeCorrection } from '../../core/ledger/correction.ts';
 import { describe } from '../../core/ledger/counters.ts';
 import { healthCodec, outputCodec, UndecodableRecord, UnknownSchema } from '../../schemas/codec.ts';
 import { topics } from '../../schemas/topics.ts';
@@ -48,7 +49,20 @@ export interface PartitionStatus {
   windowsClosed: number;
   windowsUnclosed: number;
   repeated: number;
+  corrections: number;
+  /** Of a correction that has not been read to its last record. */
+  correcting: CorrectionRecords | null;
   fault: LedgerFault | null;
+}
+
+/** What became of a piece of a partition's records. */
+interface Entered {
+  /** How many were taken. */
+  readonly taken: number;
+  /** Where reading goes on if the process ends now. */
+  readonly readTo: number;
+  /** The last one taken was the last of this. */
+  readonly correction: WholeCorrection | null;
 }
 
 export class Accounting {
@@ -125,6 +139,7 @@ export class Accounting {
       const status = before ?? newStatus(book);
       status.book = book;
       status.nextOffset = nextOffset;
+      status.correcting = null;
       status.windowsUnclosed = unclosed.get(book.partition) ?? 0;
       this.#partitions[book.partition] = status;
       if (!status.fault) reader.assign(topic, book.partition, nextOffset);
@@ -159,6 +174,7 @@ export class Accounting {
         const facts = { partition: status.partition, nextOffset: status.nextOffset, startOffset, endOffset };
         this.#parts.logger.warn(facts, 'position is not in the log: reading from its start');
         status.nextOffset = startOffset;
+        status.correcting = null;
         if (!status.fault) this.#reader?.assign(topic, status.partition, startOffset);
       } catch (error) {
         if (!(error instanceof LogFault)) throw error;
@@ -174,18 +190,20 @@ export class Accounting {
       const status = this.#partitions[partition];
       if (!status || status.fault) continue;
       status.endOffset = endOffset;
-      if (records.length === 0) status.nextOffset = nextOffset;
+      if (records.length === 0 && !status.correcting) status.nextOffset = nextOffset;
       for (let from = 0; from < records.length && !status.fault; ) {
         const piece = records.slice(from, from + outputsPerWriteMax - outputs);
-        from += piece.length;
-        outputs += piece.length;
         const booking = newBooking(status.book);
-        const readTo = this.#enterAll(status, booking, piece);
-        entries.push({ booking, nextOffset: status.fault || from < records.length ? readTo : nextOffset });
-        if (outputs < outputsPerWriteMax) continue;
+        const { taken, readTo, correction } = this.#enterAll(status, booking, piece);
+        from += taken;
+        outputs += taken;
+        const isAll = from === records.length && !status.fault && !status.correcting && !correction;
+        entries.push({ booking, nextOffset: isAll ? nextOffset : readTo });
+        if (outputs < outputsPerWriteMax && !correction) continue;
         this.#write(entries);
         entries = [];
         outputs = 0;
+        if (correction) this.#correct(status, correction, piece[taken - 1]!.offset + 1);
         await this.#parts.clock.sleep(0);
         if (signal.aborted) return;
       }
@@ -193,20 +211,53 @@ export class Accounting {
     this.#write(entries);
   }
 
-  /** Returns the offset after the last record that was taken. */
-  #enterAll(status: PartitionStatus, booking: Booking, records: readonly LogRecord[]): number {
-    let readTo = status.nextOffset;
-    for (const record of records) {
+  /** Up to a fault, or to the end of a correction. */
+  #enterAll(status: PartitionStatus, booking: Booking, records: readonly LogRecord[]): Entered {
+    let readTo = status.correcting?.offset ?? status.nextOffset;
+    for (const [i, record] of records.entries()) {
       const output = decode(record, booking);
-      const found = 'code' in output ? output : enter(booking, output, this.#parts.digest);
-      if (found) {
-        this.#stop(status, found);
-        break;
+      if ('code' in output) {
+        this.#stop(status, output);
+        return { taken: i, readTo, correction: null };
       }
-      readTo = record.offset + 1;
+      if (output.correction || status.correcting) {
+        status.correcting ??= new CorrectionRecords(record.offset);
+        readTo = status.correcting.offset;
+        const gathered = status.correcting.take(output);
+        if (gathered) status.correcting = null;
+        if (gathered && 'code' in gathered) this.#stop(status, gathered);
+        else if (gathered) return { taken: i + 1, readTo, correction: gathered };
+      } else {
+        const found = enter(booking, output, this.#parts.digest);
+        if (found) this.#stop(status, found);
+        else readTo = record.offset + 1;
+      }
+      if (status.fault) return { taken: i, readTo, correction: null };
       status.appendedMs = record.appendedMs;
     }
-    return readTo;
+    return { taken: records.length, readTo, correction: null };
+  }
+
+  /** Upon what is written; nothing of the partition is in hand. */
+  #correct(status: PartitionStatus, correction: WholeCorrection, nextOffset: number): void {
+    const { ledger, logger, digest } = this.#parts;
+    const { partition, fromN, lastN } = correction;
+    const verdict = judgeCorrection(status.book, correction);
+    if (verdict === 'booked_before') {
+      status.repeated++;
+      status.nextOffset = nextOffset;
+      return;
+    }
+    const book = verdict === 'next' ? ledger.correct(correction, nextOffset, digest) : verdict;
+    if ('code' in book) {
+      this.#stop(status, book);
+      return;
+    }
+    status.book = book;
+    status.nextOffset = nextOffset;
+    status.corrections++;
+    status.windowsUnclosed = ledger.unclosedWindows().find((one) => one.partition === partition)?.windows ?? 0;
+    logger.warn({ partition, fromN, lastN }, 'what was emitted of a wrong replica is corrected: booked anew from there');
   }
 
   #stop(status: PartitionStatus, found: LedgerFault): void {
@@ -335,6 +386,8 @@ function newStatus(book: Book): PartitionStatus {
     windowsClosed: 0,
     windowsUnclosed: 0,
     repeated: 0,
+    corrections: 0,
+    correcting: null,
     fault: null,
   };
 }

@@ -14,6 +14,7 @@ export function accountingMetrics(accounting: Accounting): Metrics {
   counter('flowledger_accounting_flows_total', 'Flows in the aggregates booked.', (status) => status.flows);
   counter('flowledger_accounting_bytes_total', 'Bytes in the aggregates booked, as exported.', (status) => Number(status.bytes));
   counter('flowledger_accounting_repeated_outputs_total', 'Outputs read that were booked before.', (status) => status.repeated);
+  counter('flowledger_accounting_corrections_total', 'Corrections of what was emitted of a wrong replica, booked.', (status) => status.corrections);
   counter('flowledger_accounting_windows_closed_total', 'Windows closed, their sums agreeing.', (status) => status.windowsClosed);
   gauge('flowledger_accounting_output_number', 'n of the last output booked.', (status) => status.book.n);
   gauge('flowledger_accounting_lag_records', 'Records of topic aggregates not booked yet.', (status) =>

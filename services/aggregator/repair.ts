@@ -12,6 +12,7 @@
 import { type Clock, type Log, LogFault, type LogMessage, type LogWriter } from '../../adapters/ports.ts';
 import { sameChain } from '../../core/aggregate/chain.ts';
 import { Fold } from '../../core/aggregate/fold.ts';
+import { decodeBlock } from '../../core/aggregate/output-block.ts';
 import { NotDeterministic, noPosition, type Position, ReadBack } from '../../core/aggregate/read-back.ts';
 import { keyOf } from '../../core/judge/verdicts.ts';
 import { verdictCodec } from '../../schemas/codec.ts';
@@ -21,7 +22,7 @@ import { AgreementLog } from '../agreement-log.ts';
 import { beginningOf } from '../beginning.ts';
 import { recordsBetween } from '../log-records.ts';
 import { deleteSnapshots, readSnapshots, type Snapshot, type SnapshotMark } from '../snapshots.ts';
-import { decodeBlock, PartitionEnded, type Restored, type RestoreParts, requireContinuation } from './restore.ts';
+import { PartitionEnded, type Restored, type RestoreParts, requireContinuation } from './restore.ts';
 
 export interface Repair extends Restored {
   /** In the own output topic, of the first record that was written again; -1 while there is none. */

@@ -7,10 +7,10 @@
 import { type Log, type LogBounds, LogFault } from '../../adapters/ports.ts';
 import { type Digest, sameChain } from '../../core/aggregate/chain.ts';
 import { Fold } from '../../core/aggregate/fold.ts';
+import { decodeBlock } from '../../core/aggregate/output-block.ts';
 import { noPosition, type Position, ReadBack } from '../../core/aggregate/read-back.ts';
-import { outputBlockCodec, UndecodableRecord } from '../../schemas/codec.ts';
 import { otherReplica, outputTopic, type Replica, topics } from '../../schemas/topics.ts';
-import type { OutputBlock, Verdict } from '../../schemas/types.ts';
+import type { Verdict } from '../../schemas/types.ts';
 import { AgreementLog } from '../agreement-log.ts';
 import { type BaseSearch, type Beginning, beginningOf } from '../beginning.ts';
 import { recordAt, recordsBetween } from '../log-records.ts';
@@ -197,17 +197,6 @@ async function readOwnOutputs(
 function endsWith(record: { readonly value: Uint8Array | null } | undefined, { n, chain }: Position): boolean {
   const last = record && decodeBlock(record.value)?.outputs.at(-1);
   return last !== undefined && last !== null && last.n === n && sameChain(last.chain, chain);
-}
-
-/** Null for what is none, or is of another partition where one is named. @throws UnknownSchema */
-export function decodeBlock(value: Uint8Array | null, partition?: number): OutputBlock | null {
-  try {
-    const block = value && outputBlockCodec.decode(value);
-    return block && (partition === undefined || block.partition === partition) ? block : null;
-  } catch (error) {
-    if (error instanceof UndecodableRecord) return null;
-    throw error;
-  }
 }
 
 /** They are written, and read back, like the fold's own. */

@@ -79,7 +79,7 @@ export async function auditUntilComplete(view: LedgerView, log: Log, clock: Cloc
 /** Health is read before the ledger: what a service said of itself then, the ledger can have by now. */
 async function auditOnce(view: LedgerView, log: Log, clock: Clock): Promise<AuditReport> {
   const health = await healthFacts(log, clock);
-  return auditReport({ ...view.audit(), health, chainAt: (partition, n) => view.chainAt(partition, n) });
+  return auditReport({ ...view.audit(), corrections: view.corrections(), health, chainAt: (partition, n) => view.chainAt(partition, n) });
 }
 
 async function healthFacts(log: Log, clock: Clock): Promise<HealthFacts> {
@@ -123,7 +123,7 @@ function renderAudit(report: AuditReport): string {
 }
 
 function renderVerdict(report: AuditReport): string {
-  const { imbalances, divergences, complete, waiting_for: waitingFor, doubts, quarantined } = report;
+  const { imbalances, divergences, complete, waiting_for: waitingFor, doubts, quarantined, corrections } = report;
   return [
     imbalances.length === 0 ? 'balance: everything decoded is billed, rejected, lost or open' : 'balance: DOES NOT ADD UP',
     ...imbalances.map((what) => `  ${what}`),
@@ -131,6 +131,9 @@ function renderVerdict(report: AuditReport): string {
     ...divergences.map((what) => `  ${what}`),
     ...(quarantined.length > 0 ? ['quarantine: what is billed comes from the other aggregator alone'] : []),
     ...quarantined.map((what) => `  ${what}`),
+    ...corrections.map(
+      (one) => `corrected: partition ${one['partition']}, outputs ${one['from_n']} to ${one['last_n']}, which came of a wrong aggregator`,
+    ),
     ...(doubts > 0 ? [`doubts: ${doubts} losses of unknown size`] : []),
     complete ? 'complete: nothing is on its way' : 'not complete, still on its way:',
     ...waitingFor.map((what) => `  ${what}`),

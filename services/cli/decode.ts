@@ -70,14 +70,30 @@ function tableWriter(): (nar: NarText) => void {
 
 function summary(decoder: Decoder, bytes: bigint, packets: bigint, flows: number): string {
   const { datagrams, undecodableDatagrams, unidentifiedDatagrams, templates, optionsRecords, undecodableSets, malformedSets } = decoder.counters;
-  const parts = [`${datagrams} datagrams`, `${flows} flows`, `${bytes} bytes`, `${packets} packets`, `${templates} templates`];
+  const { counterSamples, discardedPackets, reverseFlows, events } = decoder.counters;
+  const parts = [
+    `${datagrams} datagrams`,
+    reverseFlows > 0 ? `${flows} flows (${reverseFlows} of them reverse)` : `${flows} flows`,
+    `${bytes} bytes`,
+    `${packets} packets`,
+    `${templates} templates`,
+  ];
   parts.push(`${optionsRecords} options records`, `${undecodableDatagrams + unidentifiedDatagrams} undecodable datagrams`);
   parts.push(`${undecodableSets} sets without a template`, `${malformedSets} malformed sets`);
+  if (events > 0) parts.push(`${events} events without traffic`);
+  if (counterSamples > 0) parts.push(`${counterSamples} counter samples`);
+  if (discardedPackets > 0) parts.push(`${discardedPackets} discarded packets`);
   return parts.join(', ');
 }
 
 function exporterLine(report: ExporterReport): string {
   const { sampler_address, observation_domain_id, protocol, received_datagrams } = report;
-  const lost = protocol === 'netflow_v9' ? `${report.lost_on_wire_datagrams} datagrams` : `${report.lost_on_wire_flows} flows`;
+  const lost = lostOnWire(report);
   return `  ${sampler_address} domain ${observation_domain_id} ${protocol}: ${received_datagrams} datagrams received, ${lost} lost on the wire`;
+}
+
+/** In the units of the protocol's sequence numbers. */
+function lostOnWire({ protocol, lost_on_wire_datagrams, lost_on_wire_flows }: ExporterReport): string {
+  if (protocol === 'netflow_v9') return `${lost_on_wire_datagrams} datagrams`;
+  return protocol === 'sflow_v5' ? `${lost_on_wire_datagrams} datagrams and ${lost_on_wire_flows} samples` : `${lost_on_wire_flows} flows`;
 }

@@ -5,6 +5,7 @@
  */
 import type { Clock, Log } from '../../adapters/ports.ts';
 import { chainText, type Digest, emptyChain } from '../../core/aggregate/chain.ts';
+import { decodeBlock } from '../../core/aggregate/output-block.ts';
 import { TailScan } from '../../core/feed/tail.ts';
 import { type Candidate, type HeldOutputs, type OutputPoint, type Standing, standingOf, successor } from '../../core/judge/succession.ts';
 import { Verdicts } from '../../core/judge/verdicts.ts';
@@ -12,7 +13,6 @@ import { foldStateCodec, narBatchCodec, verdictCodec } from '../../schemas/codec
 import { adminCollector, outputTopic, type Replica, replicas, topics } from '../../schemas/topics.ts';
 import type { FoldConfig, Verdict } from '../../schemas/types.ts';
 import { resetOutputs } from '../aggregator/repair.ts';
-import { decodeBlock } from '../aggregator/restore.ts';
 import { BaseSearch } from '../beginning.ts';
 import { recordsBetween } from '../log-records.ts';
 import { readSnapshots } from '../snapshots.ts';
@@ -53,13 +53,16 @@ export interface Succession {
 export class NoSuccession extends Error {}
 
 /**
- * Waits until each replica that runs has written where it stood.
+ * Waits until each replica that runs has written where it stood. Whether one runs is told by its reports coming in while this waits, never by the
+ * time that they name: its clock may be minutes off, and what it has folded would be left out of the base (I19).
  * @returns the replicas that do not run. @throws NoSuccession when the time is over
  */
 export async function awaitStop({ log, clock }: SuccessionParts, partition: number, withinMs: number): Promise<Replica[]> {
+  const heard = new Map<string, { readonly saidMs: number; readonly atMs: number }>();
   for (const endMs = clock.now() + withinMs; ; await clock.sleep(againMs)) {
-    const reports = (await newestHealth(log, clock)).filter(({ role }) => role === 'aggregator');
-    const up = reports.filter(({ at_ms, stopping }) => !stopping && clock.now() - at_ms < silentAfterMs);
+    const reports = (await newestHealth(log, clock)).filter(({ role, stopping }) => role === 'aggregator' && !stopping);
+    for (const { id, at_ms: saidMs } of reports) if (heard.get(id)?.saidMs !== saidMs) heard.set(id, { saidMs, atMs: clock.now() });
+    const up = reports.filter(({ id }) => clock.now() - (heard.get(id)?.atMs ?? 0) < silentAfterMs);
     const busy = up.filter(({ partitions }) => !partitions.some((at) => at.partition === partition && at.state === 'stopped'));
     if (busy.length === 0) return replicas.filter((replica) => !up.some(({ id }) => id === replica));
     if (clock.now() < endMs) continue;

@@ -60,6 +60,8 @@ const stopPollMs = 20;
 const stopFlushesMax = 2;
 /** A foreign incarnation that is empty and did not move for so many ticks is over. */
 const idleTicks = 3;
+/** What its owner keeps to, in shares of that: a clock that was set back goes at half the speed. */
+const leaseShare = 2;
 /** Datagrams that come before the positions are restored. */
 const earlyBytesMax = 16 * 1024 * 1024;
 /** NARs that are not in the copy yet, as a share of the memory that may be used: with so many, exporters that can wait have to. */
@@ -83,6 +85,7 @@ export class Collector {
   readonly #reporting: Reporting;
   readonly #sink: (nar: Nar, slot: ExporterSlot) => void;
   readonly #cutMs: number[];
+  readonly #idleMs: number;
   #early: Datagram[] | null = [];
   #earlyBytes = 0;
   #earlyDropped = 0;
@@ -107,10 +110,11 @@ export class Collector {
     const ledger = new Ledger({ partitions, suspicionAfterMs: config.suspicion_after, cacheBytesMax });
     const gate = new Gate(config.transfer_gate);
     const sizes = { storeMax: config.store_max, storeReserve: config.store_reserve, memoryMax: config.memory_max };
-    const copying = new Copying({ collector, partitions, ...sizes }, { store, clock, logger, ledger, batcher });
+    this.#idleMs = idleTicks * Math.max(config.tick_interval, config.flush_interval);
+    const copying = new Copying({ collector, partitions, ...sizes, leaseMs: this.#idleMs / leaseShare }, { store, clock, logger, ledger, batcher });
     const isOwn = (incarnation: string) => copying.isOwn(incarnation);
     const discovery = new Discovery({ collector, partitions, store, clock, logger, ledger, isOwn });
-    const storeThere = () => copying.mode === 'store';
+    const storeThere = () => copying.isStoreThere;
     const storeFailed = (fault: StoreFault) => copying.leave(fault);
     const { confirmed } = discovery;
     const sending = new Sending({ collector, partitions, log, store, clock, logger, ledger, gate, storeThere, storeFailed, confirmed });
@@ -268,6 +272,7 @@ export class Collector {
   /** Everything decoded so far goes into the copy, with the positions that exactly this reaches: both are taken in one synchronous step. */
   async #flush(goodbye: boolean): Promise<void> {
     const { clock } = this.#parts;
+    this.#copying.attend();
     if (!goodbye && !this.#copying.hasRoom()) return;
     for (;;) {
       const nowMs = clock.now();
@@ -297,7 +302,7 @@ export class Collector {
   }
 
   async #upkeep(): Promise<void> {
-    const { clock, config } = this.#parts;
+    const { clock } = this.#parts;
     forgetOver(this.#ledger);
     const nowMs = clock.now();
     try {
@@ -305,6 +310,8 @@ export class Collector {
         if (nowMs < this.#nextProbeMs) return;
         this.#nextProbeMs = nowMs + storeProbeMs;
         await this.#askDurability();
+        await this.#copying.settleDoubt();
+        await this.#settle();
         await this.#copying.returnToStore();
       }
       if (this.#copying.mode === 'memory') return;
@@ -314,8 +321,9 @@ export class Collector {
       if (nowMs >= this.#nextLookMs) {
         this.#nextLookMs = nowMs + lookMs;
         await this.#discovery.look();
+        // Straight behind the look, so that nobody has moved since.
+        await this.#discovery.sayGoodbyes(this.#idleMs);
       }
-      await this.#discovery.sayGoodbyes(idleTicks * config.tick_interval);
     } catch (error) {
       this.#storeFailed(error);
     }

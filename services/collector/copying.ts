@@ -6,6 +6,7 @@ import type { Clock, Logger } from '../../adapters/ports.ts';
 import { type Flush, type FlushOutcome, type Store, type StoredBatch, StoreFault } from '../../adapters/store.ts';
 import { type Batcher, type CutBatch, cutBatch, refusedBatch } from '../../core/buffer/batcher.ts';
 import { entryOverheadBytes, type Ledger } from '../../core/buffer/ledger.ts';
+import type { Stream } from '../../core/buffer/stream.ts';
 import { emptyBatch } from '../../core/buffer/tombstone.ts';
 
 export interface CopyingOptions {
@@ -14,6 +15,8 @@ export interface CopyingOptions {
   readonly storeMax: number;
   readonly storeReserve: number;
   readonly memoryMax: number;
+  /** Whoever did not see to its copy for so long may have been taken for dead by then, and its incarnation closed. */
+  readonly leaseMs: number;
 }
 
 export interface CopyingParts {
@@ -51,7 +54,13 @@ export class Copying {
   #volatileEnds: number[] = [];
   readonly #owned = new Set<string>();
   #doubt: Doubt | null = null;
+  /** The store is back, and too full for what is in memory. */
+  #awaitsRoom = false;
   #hasReleased = false;
+  #attendedMs: number;
+  /** The lease has run out since the last flush. */
+  #isOverdue = false;
+  #leftMs = 0;
   /** A flush to the store is under way; where its streams end is not known meanwhile. */
   #isFlushing = false;
   /** The positions that the store does not have yet. */
@@ -74,11 +83,21 @@ export class Copying {
     this.#parts = parts;
     this.#incarnation = this.#newIncarnation();
     this.#ends = this.#zeros();
+    this.#attendedMs = parts.clock.now();
     parts.batcher.number(this.#incarnation, false, this.#ends);
   }
 
   get mode(): 'store' | 'memory' {
     return this.#mode;
+  }
+
+  /** It can be read from: also while the copy is in memory since there is no room in it. */
+  get isStoreThere(): boolean {
+    return this.#mode === 'store' || this.#awaitsRoom;
+  }
+
+  get #narsMax(): number {
+    return this.#options.storeMax - this.#options.storeReserve;
   }
 
   /** Of the store; the volatile one while the store is away. */
@@ -99,6 +118,16 @@ export class Copying {
     return incarnation === this.#incarnation;
   }
 
+  /**
+   * At every turn. G3: another process of this collector says goodbye, under the next number, for what it sees idle; the store tells the owner,
+   * unless it went back since. So who stood still gives no further number under its incarnation.
+   */
+  attend(): void {
+    const nowMs = this.#parts.clock.now();
+    if (nowMs - this.#attendedMs >= this.#options.leaseMs && this.#ends.some((last) => last > 0)) this.#isOverdue = true;
+    this.#attendedMs = nowMs;
+  }
+
   /** The batches hold everything that reaches these positions. */
   async keep(cut: readonly CutBatch[], positions: Positions): Promise<CopyOutcome> {
     for (const [exporter, position] of positions) this.#positions.set(exporter, position);
@@ -114,6 +143,12 @@ export class Copying {
   async #keepInStore(cut: readonly CutBatch[]): Promise<CopyOutcome> {
     const admitted = await this.#admit(cut);
     if (admitted === null) return 'again';
+    this.attend();
+    if (this.#isOverdue) {
+      this.#parts.logger.warn({ incarnation: this.#incarnation }, 'this process stood still: another one may have closed its incarnation');
+      this.#renumber();
+      return this.#handBack(admitted);
+    }
     const flush: Flush = {
       incarnation: this.#incarnation,
       ends: this.#ends.map((last, partition) => ({ partition, last })),
@@ -178,9 +213,11 @@ export class Copying {
   leave(error: StoreFault): void {
     this.counters.storeFaults++;
     this.fault = error.message;
+    this.#awaitsRoom = false;
     if (this.#mode === 'memory') return;
     this.#parts.logger.warn({ fault: error.kind, error: error.message }, 'the store is away: the local copy is in memory until it is back');
     this.#mode = 'memory';
+    this.#leftMs = this.#parts.clock.now();
     this.#volatile = this.#newIncarnation();
     this.#volatileEnds = this.#zeros();
     this.#parts.batcher.refuse(null);
@@ -190,20 +227,26 @@ export class Copying {
   /** The store does not end where the process left it: it went back, or somebody else writes to it. Numbers must not be given twice (F1, F12). */
   #renew(found: { partition: number; expected: number; found: number }): void {
     this.counters.mismatches++;
-    for (const stream of this.#parts.ledger.streams) {
-      if (stream.incarnation !== this.#incarnation) continue;
-      stream.own = false;
-      stream.changedMs = this.#parts.clock.now();
-    }
     const previous = this.#incarnation;
-    this.#incarnation = this.#newIncarnation();
-    this.#ends = this.#zeros();
+    this.#renumber();
     const { partition, expected, found: last } = found;
     const facts = { partition, expected, found: last, previous, incarnation: this.#incarnation };
     this.#parts.logger.error(
       facts,
       'the store does not end where this process left it: it was set back, or another process uses the same collector name',
     );
+  }
+
+  /** What the incarnation has in the store is sent and closed like any other's. */
+  #renumber(): void {
+    for (const stream of this.#parts.ledger.streams) {
+      if (stream.incarnation !== this.#incarnation) continue;
+      stream.own = false;
+      stream.changedMs = this.#parts.clock.now();
+    }
+    this.#incarnation = this.#newIncarnation();
+    this.#ends = this.#zeros();
+    this.#isOverdue = false;
   }
 
   /**
@@ -221,8 +264,8 @@ export class Copying {
   /** What of a flush may enter the store: all, or its Losses alone. null: the store went away over it. */
   async #admit(cut: readonly CutBatch[]): Promise<readonly CutBatch[] | null> {
     const { ledger, batcher } = this.#parts;
-    const { storeMax, storeReserve } = this.#options;
-    const narsMax = storeMax - storeReserve;
+    const { storeMax } = this.#options;
+    const narsMax = this.#narsMax;
     if (batcher.refusing && ledger.bytes.store < narsMax - storeMax / roomShare) {
       this.#parts.logger.info({ bytes: ledger.bytes.store }, 'there is room in the store again: NARs are kept');
       batcher.refuse(null);
@@ -281,11 +324,17 @@ export class Copying {
     return 'kept';
   }
 
-  /** The store answers again: what is in doubt is settled, and the volatile incarnation is closed. @throws StoreFault when it is away again. */
+  /**
+   * The store answers again, nothing of it is in doubt, and what left it is trimmed there: the volatile incarnation is closed. Not where the store is
+   * full: what is in memory stays there, and what is in the store is sent, until there is room. @throws StoreFault when it is away again.
+   */
   async returnToStore(): Promise<void> {
-    if (this.#mode === 'store' || this.#isFlushing) return;
-    if (this.#doubt) await this.#settleDoubt(this.#doubt);
-    await this.#moveVolatile();
+    if (this.#mode === 'store' || this.#isFlushing || this.#doubt) return;
+    this.#awaitsRoom = !(await this.#moveVolatile());
+    if (this.#awaitsRoom) {
+      this.fault = 'it answers, and has no room for what came meanwhile';
+      return;
+    }
     while (this.#positions.size > 0) await this.#storePositions();
     const { ledger, batcher, clock, logger } = this.#parts;
     for (const [partition, last] of this.#volatileEnds.entries()) {
@@ -303,6 +352,8 @@ export class Copying {
       stream.own = false;
       stream.intact = false;
     }
+    // The store's incarnation was idle meanwhile.
+    if (clock.now() - this.#leftMs >= this.#options.leaseMs) this.#renumber();
     this.#mode = 'store';
     this.fault = '';
     batcher.refuse(null);
@@ -313,27 +364,51 @@ export class Copying {
   /**
    * Volatile batches of which no aggregator acknowledged any yet enter the store under their own numbers. Of these the log may know nothing, so that
    * nobody would doubt their absence; where some are acknowledged, the fold knows the incarnation and doubts its end without a goodbye (G9).
+   * @returns false where the store has no room for all of them
    */
-  async #moveVolatile(): Promise<void> {
+  async #moveVolatile(): Promise<boolean> {
     const { ledger, store } = this.#parts;
     for (let partition = 0; partition < this.#options.partitions; partition++) {
       const stream = ledger.stream(this.#volatile, partition);
       while (stream?.first === 1) {
         const last = (stream.batches.find(({ place }) => place !== 'store')?.sequence ?? stream.last + 1) - 1;
-        const batches: StoredBatch[] = [];
-        for (const { sequence, value, totals, place } of stream.batches.slice(last, last + movedAtOnce)) {
-          if (place !== 'memory' || !value || !totals) break;
-          batches.push({ partition, sequence, value, totals, goodbye: false });
+        const batches = this.#movable(stream, last);
+        const [next] = batches;
+        if (!next) break;
+        if (!(await this.#makeRoom(next.size))) return false;
+        const moved: StoredBatch[] = [];
+        let room = this.#narsMax - ledger.bytes.store;
+        for (const { sequence, value, totals, size } of batches) {
+          room -= size;
+          if (room >= 0) moved.push({ partition, sequence, value, totals, goodbye: false });
         }
-        if (batches.length === 0) break;
-        const outcome = await store.flush({ incarnation: this.#volatile, ends: [{ partition, last }], batches, positions: [] });
+        const outcome = await store.flush({ incarnation: this.#volatile, ends: [{ partition, last }], batches: moved, positions: [] });
         // Nobody else writes under this incarnation: what is there already is an earlier attempt.
-        const through = outcome.kind === 'mismatch' ? outcome.found : last + batches.length;
+        const through = outcome.kind === 'mismatch' ? outcome.found : last + moved.length;
         if (through <= last) break;
         for (let sequence = last + 1; sequence <= Math.min(through, stream.last); sequence++) ledger.moved(stream, sequence);
         stream.inStore = true;
       }
     }
+    return true;
+  }
+
+  /** Those behind a sequence that are in memory with all that they hold. */
+  #movable(stream: Stream, last: number): { sequence: number; value: Uint8Array; totals: Uint8Array; size: number }[] {
+    const movable: { sequence: number; value: Uint8Array; totals: Uint8Array; size: number }[] = [];
+    for (const { sequence, value, totals, size, place } of stream.batches.slice(last, last + movedAtOnce)) {
+      if (place !== 'memory' || !value || !totals) break;
+      movable.push({ sequence, value, totals, size });
+    }
+    return movable;
+  }
+
+  /** I13: what comes out of memory takes no more of the store than what comes in from outside. */
+  async #makeRoom(bytes: number): Promise<boolean> {
+    const { ledger } = this.#parts;
+    const fits = () => ledger.bytes.store + bytes <= this.#narsMax;
+    if (!fits()) await this.#release(Math.max(bytes, this.#options.storeMax / releaseShare));
+    return fits();
   }
 
   /** Before the goodbye, which ends the doubt: from older positions the next process would report as lost what was sent from memory. */
@@ -345,7 +420,10 @@ export class Copying {
     else this.#positionsStored(flush);
   }
 
-  async #settleDoubt({ flush }: Doubt): Promise<void> {
+  /** Tries the flush again whose answer did not come. @throws StoreFault */
+  async settleDoubt(): Promise<void> {
+    if (!this.#doubt || this.#isFlushing) return;
+    const { flush } = this.#doubt;
     const outcome = await this.#parts.store.flush(flush);
     this.#doubt = null;
     if (outcome.kind === 'mismatch') {

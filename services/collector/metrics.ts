@@ -50,7 +50,13 @@ const counters: readonly (readonly [name: string, help: string, read: Read])[] =
     (stats) => stats.earlyDropped,
   ],
   ['flowledger_collector_undecodable_sets_total', 'Data sets whose template did not come in time.', (stats) => stats.decoder.undecodableSets],
-  ['flowledger_collector_malformed_sets_total', 'Sets that do not parse.', (stats) => stats.decoder.malformedSets],
+  ['flowledger_collector_malformed_sets_total', 'Sets, and samples of sFlow, that do not parse.', (stats) => stats.decoder.malformedSets],
+  ['flowledger_collector_counter_samples_total', 'Counter samples of sFlow; they are not read.', (stats) => stats.decoder.counterSamples],
+  [
+    'flowledger_collector_discarded_packet_samples_total',
+    'Packets that agents of sFlow report as discarded; they are no traffic.',
+    (stats) => stats.decoder.discardedPackets,
+  ],
   ['flowledger_collector_templates_total', 'Templates learnt.', (stats) => stats.decoder.templates],
   ['flowledger_collector_refused_templates_total', 'Templates refused.', (stats) => stats.decoder.refusedTemplates],
   [
@@ -71,7 +77,12 @@ const counters: readonly (readonly [name: string, help: string, read: Read])[] =
     (stats) => stats.decoder.savedTemplates,
   ],
   ['flowledger_collector_options_records_total', 'Options data records read.', (stats) => stats.decoder.optionsRecords],
-  ['flowledger_collector_reverse_flows_total', 'Reverse flows of biflow records.', (stats) => stats.decoder.reverseFlows],
+  ['flowledger_collector_reverse_flows_total', "Of the decoded flows, those of a record's reverse direction.", (stats) => stats.decoder.reverseFlows],
+  [
+    'flowledger_collector_event_records_total',
+    'Records of firewall and NAT events that count no traffic; they are no flows.',
+    (stats) => stats.decoder.events,
+  ],
   ['flowledger_collector_exporter_restarts_total', 'Restarts of exporters, by their sequence numbers.', (stats) => stats.decoder.exporterRestarts],
   ['flowledger_collector_stored_batches_total', 'Batches stored durably.', (stats) => stats.copying.storedBatches],
   ['flowledger_collector_stored_nars_total', 'NARs stored durably.', (stats) => stats.copying.storedNars],

@@ -1,14 +1,16 @@
 /** One partition of the feed at work: carries out what core says, one thing after another. */
 import type { Clock, Fetched, Log, Logger, LogReader, TransactionalWriter } from '../../adapters/ports.ts';
 import { LogFault } from '../../adapters/ports.ts';
-import type { Digest } from '../../core/aggregate/chain.ts';
-import type { AggregatesMessage } from '../../core/feed/message.ts';
+import { type Digest, sameChain } from '../../core/aggregate/chain.ts';
+import { correctionOf, type Replacement, Uncorrectable } from '../../core/feed/correction.ts';
+import { type AggregatesMessage, messageOf } from '../../core/feed/message.ts';
 import { OutputHeads } from '../../core/feed/output-heads.ts';
 import type { FeedPartition } from '../../core/feed/partition.ts';
 import { decodeOutput, emptyTail, type Tail, TailScan } from '../../core/feed/tail.ts';
 import { outputBlockCodec, UndecodableRecord } from '../../schemas/codec.ts';
 import { outputTopic, type Replica, replicas, topics } from '../../schemas/topics.ts';
-import type { OutputBlock, Verdict } from '../../schemas/types.ts';
+import type { Output, OutputBlock, Verdict } from '../../schemas/types.ts';
+import { emittedOutputs, judgedOutputs } from './histories.ts';
 
 export const feedGroup = 'flowledger-feed';
 
@@ -177,6 +179,7 @@ export class Emission {
       if (step.do === 'wait') return;
       if (step.do === 'open') await this.#open();
       else if (step.do === 'place') await this.#place(step.replica, step.fromStart);
+      else if (step.do === 'correct') await this.#correct(step.replacements);
       else await this.#commit(step.messages);
       this.#sayPhase();
     }
@@ -184,21 +187,61 @@ export class Emission {
 
   /** F10: the new epoch first, and only then the tail. */
   async #open(): Promise<void> {
-    const { log, reader, clock } = this.#parts;
-    const number = this.partition.partition;
-    const old = this.#writer;
-    this.#writer = null;
+    const { reader, clock } = this.#parts;
     try {
-      await old?.close();
-      const writer = log.transactionalWriter(`flowledger-feed-${number}`);
-      this.#writer = writer;
-      await writer.open();
+      await this.#openWriter();
       const { tail, endOffset } = await this.#readTail();
-      reader.assign(aggregates, number, endOffset);
+      reader.assign(aggregates, this.partition.partition, endOffset);
       this.partition.open(tail, clock.now());
     } catch (error) {
       this.#fail(error, 'opening the writer');
     }
+  }
+
+  async #openWriter(): Promise<TransactionalWriter> {
+    const old = this.#writer;
+    this.#writer = null;
+    await old?.close();
+    const writer = this.#parts.log.transactionalWriter(`flowledger-feed-${this.partition.partition}`);
+    this.#writer = writer;
+    await writer.open();
+    return writer;
+  }
+
+  /** With a new epoch, as in opening: what stands behind the tail now was not written by anybody since. */
+  async #correct(replacements: readonly Replacement[]): Promise<void> {
+    const { clock, logger } = this.#parts;
+    const number = this.partition.partition;
+    try {
+      const writer = await this.#openWriter();
+      const { tail } = await this.#readTail();
+      const refusals: string[] = [];
+      for (const replacement of replacements) {
+        const { replica, verdict } = replacement;
+        if (tail.n !== replacement.tail.n || !sameChain(tail.chain, replacement.tail.chain)) break;
+        try {
+          const messages = (await this.#correction({ ...replacement, tail })).map(messageOf);
+          logger.warn({ partition: number, fromN: verdict.n, lastN: tail.n, records: messages.length }, `corrects what was emitted, from ${replica}`);
+          await writer.commit(aggregates, number, messages);
+          break;
+        } catch (error) {
+          if (!(error instanceof Uncorrectable)) throw error;
+          refusals.push(error.message);
+        }
+      }
+      if (refusals.length < replacements.length) this.partition.corrected(clock.now());
+      else this.partition.notCorrected(refusals.join('; '), clock.now());
+    } catch (error) {
+      if (!(error instanceof LogFault)) throw error;
+      logger.warn({ partition: number, fault: error.kind }, `a correction failed, nothing is lost: ${error.message}`);
+      this.partition.notCorrected('', clock.now());
+    }
+  }
+
+  async #correction(replacement: Replacement): Promise<Output[]> {
+    const { log, digest } = this.#parts;
+    const wrong = await emittedOutputs(log, digest, replacement);
+    return correctionOf(wrong, await judgedOutputs(log, digest, replacement), replacement);
   }
 
   async #commit(messages: readonly AggregatesMessage[]): Promise<void> {
@@ -274,11 +317,14 @@ export class Emission {
 
   /** Alarm or news, once. */
   #sayPhase(): void {
-    const { phase, partition: number, leader } = this.partition;
-    if (phase.name === this.#phaseName) return;
-    this.#phaseName = phase.name;
+    const { phase, partition: number, leader, isStarved } = this.partition;
+    const name = isStarved ? 'starved' : phase.name;
+    if (name === this.#phaseName) return;
+    this.#phaseName = name;
     const facts = { partition: number, leader, n: this.partition.tail?.n };
-    if (phase.name === 'held') this.#parts.logger.error(facts, `nothing is emitted any more, ${this.partition.describe()}; see "flowledger audit"`);
-    else this.#parts.logger.info(facts, `${phase.name}${this.partition.describe() ? `: ${this.partition.describe()}` : ''}`);
+    if (isStarved) this.#parts.logger.error(facts, `nothing is emitted any more: ${this.partition.describe()}`);
+    else if (phase.name === 'held')
+      this.#parts.logger.error(facts, `nothing is emitted any more, ${this.partition.describe()}; see "flowledger audit"`);
+    else this.#parts.logger.info(facts, `${name}${this.partition.describe() ? `: ${this.partition.describe()}` : ''}`);
   }
 }

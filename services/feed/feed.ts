@@ -75,6 +75,7 @@ export class Feed {
       const { name } = partition.phase;
       if (name === 'starting') reasons.push(`partition ${partition.partition} ${partition.describe()}`);
       if (name === 'held') degraded.push(`partition ${partition.partition} is ${partition.describe()}; see "flowledger audit"`);
+      if (partition.isStarved) degraded.push(`partition ${partition.partition}: ${partition.describe()}`);
     }
     return { ready: reasons.length === 0, reasons: [...reasons, ...degraded] };
   }
@@ -276,7 +277,7 @@ function partitionHealth(partition: FeedPartition, nowMs: number): PartitionHeal
     chain: tail?.chain ?? Buffer.alloc(0),
     watermark_ms: tail?.watermarkMs ?? 0,
     open_flows: 0,
-    state: stateNames[partition.phase.name],
+    state: partition.isStarved ? 'stopped' : stateNames[partition.phase.name],
     detail: partition.describe(),
   };
 }

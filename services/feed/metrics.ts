@@ -16,6 +16,7 @@ export function feedMetrics(metrics: Metrics, feed: Feed): void {
   counter('flowledger_feed_transactions_total', 'Transactions that this feed committed and read back', (one) => one.transactions);
   counter('flowledger_feed_opened_total', 'Producer epochs that this feed opened', (one) => one.opened);
   counter('flowledger_feed_take_overs_total', 'Times that this feed took over, since n stood still', (one) => one.takeOvers);
+  counter('flowledger_feed_corrections_total', 'Corrections of what was emitted of a wrong replica, written or followed', (one) => one.corrections);
   counter('flowledger_feed_fenced_total', 'Times that another feed took over from this one', (one) => one.fencedCount);
   counter('flowledger_feed_faults_total', 'Openings, transactions and placings that failed; none of them loses anything', (one) => one.faults);
   counter('flowledger_feed_out_of_line_total', 'Records of aggregates that came twice or over a gap', (one) => one.outOfLine);

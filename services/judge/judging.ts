@@ -6,13 +6,14 @@
 import { type Clock, type Fetched, type Log, LogFault, type Logger, type LogReader, type LogRecord, type LogWriter } from '../../adapters/ports.ts';
 import { type Digest, sameChain } from '../../core/aggregate/chain.ts';
 import { Fold, SnapshotNeeded } from '../../core/aggregate/fold.ts';
+import { decodeBlock } from '../../core/aggregate/output-block.ts';
 import { UnknownFoldVersion } from '../../core/aggregate/settings.ts';
 import { type Complaints, complaintsOf, HealthHeard } from '../../core/judge/complaints.ts';
 import { type Sentence, sentences, Trial } from '../../core/judge/trial.ts';
 import { keyOf, Verdicts } from '../../core/judge/verdicts.ts';
-import { healthCodec, outputBlockCodec, UndecodableRecord, UnknownSchema, verdictCodec } from '../../schemas/codec.ts';
+import { healthCodec, UndecodableRecord, UnknownSchema, verdictCodec } from '../../schemas/codec.ts';
 import { outputTopic, type Replica, topics } from '../../schemas/topics.ts';
-import type { OutputBlock, Verdict } from '../../schemas/types.ts';
+import type { Verdict } from '../../schemas/types.ts';
 import { AgreementLog } from '../agreement-log.ts';
 import { BaseSearch, beginningOf, MissingBase } from '../beginning.ts';
 import { recordsBetween } from '../log-records.ts';
@@ -267,7 +268,7 @@ export class Judging {
         progress.nextOffset = trial.nextOffset;
       } else if (done) trial.end(want);
       else {
-        const block = decodeBlock(record);
+        const block = decodeBlock(record.value);
         if (block) trial.takeBlock(want, block);
       }
       bytes += record?.value?.length ?? 0;
@@ -334,13 +335,4 @@ function isTooNew(error: unknown): error is Error {
 /** Newest first. */
 function newestAlike(one: readonly Snapshot[], other: readonly Snapshot[]): Snapshot[] {
   return one.filter((snapshot) => other.some(({ offset, state }) => offset === snapshot.offset && sameChain(state, snapshot.state)));
-}
-
-function decodeBlock({ value }: LogRecord): OutputBlock | null {
-  try {
-    return value && outputBlockCodec.decode(value);
-  } catch (error) {
-    if (!(error instanceof UndecodableRecord)) throw error;
-    return null;
-  }
 }

@@ -1,11 +1,15 @@
 /** The real loops of everybody whom a wrong replica concerns, on a broker in memory: what one of them has folded is changed in its memory. */
 import { beforeEach, describe, expect, test } from '@jest/globals';
 import { runningSha256, sha256 } from '../../adapters/digest.ts';
+import type { Ledger } from '../../adapters/ledger.ts';
+import { openLedger } from '../../adapters/ledger-sqlite.ts';
 import type { Logger, LogRecord } from '../../adapters/ports.ts';
 import { Fold } from '../../core/aggregate/fold.ts';
+import { enter, newBooking } from '../../core/ledger/book.ts';
 import { healthCodec, narBatchCodec, outputBlockCodec, outputCodec, snapshotChunkCodec, verdictCodec } from '../../schemas/codec.ts';
 import { otherReplica, outputTopic, type Replica, replicas, snapshotTopic, topics } from '../../schemas/topics.ts';
-import type { FoldConfig, Health, NarBatch, SnapshotChunk, Verdict } from '../../schemas/types.ts';
+import type { FoldConfig, Health, NarBatch, Output, SnapshotChunk, Verdict } from '../../schemas/types.ts';
+import { Accounting } from '../../services/accounting/accounting.ts';
 import { Aggregator } from '../../services/aggregator/aggregator.ts';
 import { Feed } from '../../services/feed/feed.ts';
 import { Judge } from '../../services/judge/judge.ts';
@@ -69,13 +73,9 @@ function startJudge(id = 'judge-1'): void {
   start(id, (parts, signal) => new Judge({ ...parts, runningDigest: runningSha256, settings }).run(signal));
 }
 
-function startAll(emit: 'elected' | 'agreed' = 'agreed'): void {
-  for (const replica of replicas) startAggregator(replica);
-  start('watchdog', (parts, signal) =>
-    new Watchdog({ ...parts, settings: { id: 'watchdog-1', silent_after: 1_000, stalled_after: 10_000, suspicion_quorum: 1 } }).run(signal),
-  );
+function startFeed(id: string, emit: 'elected' | 'agreed'): void {
   const settings = {
-    id: 'feed-1',
+    id,
     emit,
     agree_within: 5_000,
     transaction_outputs_max: 2_000,
@@ -83,7 +83,15 @@ function startAll(emit: 'elected' | 'agreed' = 'agreed'): void {
     history: 3_600_000,
     health_interval: 250,
   };
-  start('feed', (parts, signal) => new Feed({ ...parts, settings }).run(signal));
+  start(id, (parts, signal) => new Feed({ ...parts, settings }).run(signal));
+}
+
+function startAll(emit: 'elected' | 'agreed' = 'agreed'): void {
+  for (const replica of replicas) startAggregator(replica);
+  start('watchdog', (parts, signal) =>
+    new Watchdog({ ...parts, settings: { id: 'watchdog-1', silent_after: 1_000, stalled_after: 10_000, suspicion_quorum: 1 } }).run(signal),
+  );
+  startFeed('feed-1', emit);
   startJudge();
 }
 
@@ -339,26 +347,133 @@ test('two that are both wrong are both quarantined, and each repairs itself from
   expect(lastHealth('feed', 'feed-1').partitions[0]).toMatchObject({ state: 'running', detail: '' });
 });
 
-test('what was emitted wrong already is neither rewritten nor continued with what is right: the partition stays held, and says so', async () => {
-  startAll('elected');
-  await traffic(5_000);
-  kill('b');
-  flipIn('a');
-  await traffic(4_000);
-  const wrongFrom = emitted().findIndex((value, i) => !value.equals(reference()[i]!));
-  expect(wrongFrom).toBeGreaterThan(0);
-  startAggregator('b');
-  await traffic(10_000);
-  const standing = emitted().length;
-  await traffic(10_000);
-  expect(emitted()).toHaveLength(standing);
-  expect(verdicts().map(({ replica, state, n }) => `${replica} ${state} ${n}`)).toEqual([
-    `a quarantined ${wrongFrom + 1}`,
-    `a repaired ${wrongFrom + 1}`,
-  ]);
-  const [part] = lastHealth('feed', 'feed-1').partitions;
-  expect(part).toMatchObject({ state: 'held', detail: expect.stringContaining('would have to go out as adjustments') });
-  for (const replica of replicas) expectClean(replica);
+describe('what was emitted wrong already', () => {
+  /** What a ledger says that is given these outputs. */
+  function ledgerOf(outputs: readonly Output[]): Ledger {
+    const ledger = openLedger(':memory:');
+    const booking = newBooking(ledger.open('id', 1)[0]!.book);
+    for (const output of outputs) expect(enter(booking, output, sha256)).toBeNull();
+    ledger.write([{ booking, nextOffset: 0 }]);
+    return ledger;
+  }
+
+  /** Of all records, as whoever only adds them up has them; what comes to nothing is left out. */
+  function sums(outputs: readonly Output[]): Map<string, bigint> {
+    const sum = new Map<string, bigint>();
+    for (const { aggregate } of outputs) {
+      if (!aggregate) continue;
+      const key = JSON.stringify([aggregate.window_start_ms, aggregate.group]);
+      sum.set(key, (sum.get(key) ?? 0n) + aggregate.bytes + BigInt(aggregate.flows) * 2n ** 40n);
+    }
+    for (const [key, bytes] of sum) if (bytes === 0n) sum.delete(key);
+    return sum;
+  }
+
+  function expectCorrected(ledger: Ledger): void {
+    const outputs = emitted().map((value) => outputCodec.decode(value));
+    const right = reference()
+      .map((value) => outputCodec.decode(value))
+      .slice(0, outputs.findLast(({ correction }) => !correction)!.n);
+    expect(sums(outputs)).toEqual(sums(right));
+    const asIfRight = ledgerOf(right).view();
+    const view = ledger.view();
+    const ever = { fromMs: null, toMs: null };
+    expect(view.usage(['window', 'src_account', 'dst_account', 'kind'], ever)).toEqual(
+      asIfRight.usage(['window', 'src_account', 'dst_account', 'kind'], ever),
+    );
+    expect(view.accountUsage(true, ever)).toEqual(asIfRight.accountUsage(true, ever));
+    expect(view.audit()).toEqual(asIfRight.audit());
+    expect(view.unclosedWindows(ever)).toBe(0);
+    for (const { n, chain } of right) expect(Buffer.from(view.chainAt(0, n)!).equals(chain)).toBe(true);
+  }
+
+  function startAccounting(): Ledger {
+    const ledger = openLedger(':memory:');
+    start('accounting', (parts, signal) => new Accounting({ ...parts, ledger }).run(signal));
+    return ledger;
+  }
+
+  test.each([
+    ['a, by the other one when it is back', 1, false],
+    ['a, by the other one when it is back, while the feed is killed again and again', 12, true],
+  ])(
+    '%s: taken back and put right, and the ledger is as if it had never been',
+    async (_case, seeds, isKilled) => {
+      for (let seed = 1; seed <= seeds; seed++) {
+        begin(seed);
+        startAll('elected');
+        startFeed('feed-2', 'elected');
+        const ledger = startAccounting();
+        await traffic(5_000);
+        kill('b');
+        flipIn('a');
+        await traffic(4_000);
+        const wrongFrom = emitted().findIndex((value, i) => !value.equals(reference()[i]!));
+        expect(wrongFrom).toBeGreaterThan(0);
+        startAggregator('b');
+        for (let i = 0; isKilled && i < 12; i++) {
+          await traffic(clock.chance.integer(100, 900));
+          kill('feed-1');
+          if (clock.chance.happens(0.5)) kill('accounting');
+          await pass(clock.chance.integer(1, 200));
+          startFeed('feed-1', 'elected');
+          if (processes.get('accounting')!.stop.signal.aborted)
+            start('accounting', (parts, signal) => new Accounting({ ...parts, ledger }).run(signal));
+        }
+        await traffic(20_000);
+        await pass(2_000);
+        expect(verdicts().map(({ replica, state, n }) => `${replica} ${state} ${n}`)).toEqual([
+          `a quarantined ${wrongFrom + 1}`,
+          `a repaired ${wrongFrom + 1}`,
+        ]);
+        expectCorrected(ledger);
+        expect(ledger.view().corrections()).toEqual([{ partition: 0, fromN: wrongFrom + 1, lastN: expect.any(Number), records: expect.any(Number) }]);
+        for (const id of ['feed-1', 'feed-2']) expect(lastHealth('feed', id)).toMatchObject({ ready: true, reasons: [] });
+        expect(emitted().length).toBeGreaterThan(reference().length - 3);
+        for (const replica of replicas) expectClean(replica);
+      }
+    },
+    120_000,
+  );
+
+  test('by both, so that there is nobody else: by the first that is repaired', async () => {
+    startAll('elected');
+    const ledger = startAccounting();
+    await traffic(5_000);
+    kill('b');
+    flipIn('a');
+    await traffic(3_000);
+    kill('judge-1');
+    startAggregator('b');
+    await traffic(600);
+    flipIn('b');
+    await traffic(4_000);
+    startJudge('judge-2');
+    await traffic(25_000);
+    await pass(2_000);
+    expect(verdicts().filter(({ state }) => state === 'repaired').length).toBeGreaterThan(0);
+    expectCorrected(ledger);
+    expect(lastHealth('feed', 'feed-1').partitions[0]).toMatchObject({ state: 'running' });
+  });
+
+  test('that is not there any more stays held, and says why', async () => {
+    startAll('elected');
+    await traffic(5_000);
+    kill('b');
+    flipIn('a');
+    await traffic(4_000);
+    const aggregates = broker.partition('aggregates', 0);
+    aggregates.startOffset = [...aggregates.committed()].at(-1)!.offset;
+    startAggregator('b');
+    await traffic(15_000);
+    const standing = emitted().length;
+    await traffic(10_000);
+    expect(emitted()).toHaveLength(standing);
+    expect(lastHealth('feed', 'feed-1').partitions[0]).toMatchObject({
+      state: 'held',
+      detail: expect.stringMatching(/cannot be corrected: outputs .* do not all stand in aggregates/),
+    });
+  });
 });
 
 test('a replica that finds another history in its own topic asks for judgment, and is repaired', async () => {

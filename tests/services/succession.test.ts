@@ -198,6 +198,20 @@ describe('nars is re-created', () => {
     expect(flows(emitted())).toBeGreaterThan(sequence - 10);
   });
 
+  test('one that runs is waited for whatever its clock says, one that died is not', async () => {
+    const a = startAggregator('a');
+    a.skewMs = -60_000;
+    const b = startAggregator('b');
+    await traffic(4_000);
+    b.kill();
+    await traffic(1_000);
+    replaceNars();
+    expect(await command(() => awaitStop(admin(), 0, 20_000))).toEqual(['b']);
+    expect(health('a').partitions[0]).toMatchObject({ state: 'stopped' });
+    const succession = await plan();
+    expect(succession.chosen).toMatchObject({ replica: 'a', n: outputs('a').at(-1)!.n });
+  });
+
   test('a replica whose outputs go on beyond the base forgets them, and so does the feed', async () => {
     const processes = replicas.map(startAggregator);
     startFeed();

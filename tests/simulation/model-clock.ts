@@ -1,4 +1,5 @@
 /** Virtual time and seeded chance. Everything that happens in a simulation is an event of one queue, so one seed is one history. */
+import { ForwardTime } from '../../adapters/clock.ts';
 import type { Clock } from '../../adapters/ports.ts';
 
 /** A seeded generator (sfc32): the only source of chance in a simulation. */
@@ -219,8 +220,13 @@ export class ProcessHandle {
     this.name = name;
     this.#model = model;
     this.#chance = model.chance.fork();
+    // As the real one: a clock that is set back goes on at half the speed.
+    const time = new ForwardTime(
+      () => model.now() + this.skewMs,
+      () => model.time,
+    );
     this.clock = {
-      now: () => model.now() + this.skewMs,
+      now: () => time.now(),
       sleep: (ms, signal) => this.#sleep(ms, signal),
       random: () => this.#chance.next(),
       unique: () => `${this.clock.now().toString(36)}-${this.#chance.integer(0, 2 ** 40).toString(16)}`,

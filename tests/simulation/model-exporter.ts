@@ -32,6 +32,8 @@ const networks = ['10.1.1', '10.1.2', '10.2.7', '192.0.2'];
 export class ModelExporter {
   readonly address: string;
   readonly sent: SentFlow[] = [];
+  /** How many flows had been sent before each datagram that was carried to a collector's process, which may have died with it. */
+  readonly carried: number[] = [];
   readonly #chance: Chance;
   readonly #bootMs: number;
   #sequence = 0;

@@ -111,10 +111,12 @@ export function accountingRole(world: World): Role {
 export function aggregatorRole(world: World, replica: Replica): Role {
   const snapshot_idle = world.chance.pick([1_000, 30_000]);
   const settings = { ack_interval: world.chance.pick([100, 250]), ack_repeat: 1_000, snapshot_idle, health_interval: 400 };
+  const skewMs = world.chance.happens(0.3) ? world.chance.integer(-8_000, 8_000) : 0;
   return {
     kind: 'aggregator',
     name: replica,
     start: (process, signal) => {
+      process.skewMs += skewMs;
       const aggregator = new Aggregator({ ...partsOf(world, process), replica, settings });
       world.aggregators[replica] = { aggregator, process };
       return aggregator.run(signal);

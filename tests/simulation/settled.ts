@@ -30,7 +30,7 @@ export function everyFlowIsKnown(world: World): string | null {
   const doubts = world.histories.reduce((sum, { balance }) => sum + balance.doubts, 0);
   if (accepted > sent) return `${accepted} flows are accepted, ${sent} were sent`;
   if (doubts > 0 || world.knowledge === 'none') return null;
-  const wrong = world.knowledge === 'exact' ? known !== sent : known < sent;
+  const wrong = world.knowledge === 'exact' ? !lostBeforeAccepted(world).has(known - sent) : known < sent;
   return wrong ? `${sent} flows were sent, ${accepted} are accepted and ${known - accepted} reported lost` : null;
 }
 
@@ -62,9 +62,28 @@ export function feedsAgree(opened: number, partitions: number): string | null {
 }
 
 /** Flows from the first one accepted on: what an exporter sent before it was ever heard is nobody's to know. */
-function heardOf(world: World, { sent }: ModelExporter): number {
+function heardOf(world: World, exporter: ModelExporter): number {
+  return exporter.sent.length - unheardOf(world, exporter);
+}
+
+/** Those before the first one accepted. */
+function unheardOf(world: World, { sent }: ModelExporter): number {
   const unheard = sent.findIndex(({ id }) => world.histories.some(({ auditor }) => auditor.flows.has(id)));
-  return unheard < 0 ? 0 : sent.length - unheard;
+  return unheard < 0 ? sent.length : unheard;
+}
+
+/**
+ * How many flows may be reported lost beyond those that were heard: a collector whose copy was full when it first heard an exporter knows of its
+ * flows from that datagram on, and has accepted none.
+ */
+function lostBeforeAccepted(world: World): Set<number> {
+  let sums = new Set([0]);
+  for (const exporter of world.exporters) {
+    const unheard = unheardOf(world, exporter);
+    const more = [0, ...exporter.carried.filter((before) => before < unheard).map((before) => unheard - before)];
+    sums = new Set([...sums].flatMap((sum) => more.map((one) => sum + one)));
+  }
+  return sums;
 }
 
 function everyWindowIsClosed(world: World): string[] {

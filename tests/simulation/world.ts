@@ -378,18 +378,20 @@ export class World {
     this.#unheard.add(exporter);
     const send = () => {
       if (this.#isEnding && this.part(collectorName(collector)).isSteady) this.#unheard.delete(exporter);
-      this.#carry(exporter.export(this.clock.now()), collector, chance);
+      const before = exporter.sent.length;
+      if (this.#carry(exporter.export(this.clock.now()), collector, chance)) exporter.carried.push(before);
       if (this.#unheard.has(exporter)) this.clock.after(chance.integer(50, 1_500), send);
     };
     this.clock.after(chance.integer(500, 2_000), send);
   }
 
   /** The network: a datagram reaches the process that listens when it is sent, or nobody. */
-  #carry(datagram: Datagram, collector: number, chance: Chance): void {
+  #carry(datagram: Datagram, collector: number, chance: Chance): boolean {
     const listener = this.ingest[collector];
-    if (!listener || chance.happens(this.wire.lost)) return;
+    if (!listener || chance.happens(this.wire.lost)) return false;
     this.clock.after(chance.happens(this.wire.delayed) ? chance.integer(1, 200) : 0.1, () => listener(datagram));
     if (chance.happens(this.wire.repeated)) this.clock.after(chance.integer(1, 200), () => listener(datagram));
+    return true;
   }
 
   #onAppend(topic: string, partition: number, record: LogRecord): void {

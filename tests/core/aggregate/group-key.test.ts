@@ -4,6 +4,7 @@ import { GroupKeys, UnknownGroupField } from '../../../core/aggregate/group-key.
 import { PrefixMap } from '../../../core/aggregate/prefix-map.ts';
 import { shares } from '../../../core/aggregate/window.ts';
 import { addressBytes } from '../../../core/nar/address.ts';
+import { noDetails } from '../../../core/nar/details.ts';
 import { columnsOf, nar, report } from './log-of-batches.ts';
 
 describe('the longest prefix', () => {
@@ -63,6 +64,21 @@ describe('the grouping key', () => {
       'dst_account=unassigned',
       'next_hop=',
     ]);
+  });
+
+  test('may have details, which a flow without any says as well', () => {
+    const names = ['src_mac', 'mpls_labels', 'nat_src_addr', 'application_id', 'src_vlan', 'icmp_type', 'egress_vrf', 'forwarding_status'];
+    const details = {
+      ...noDetails(),
+      ...{ src_mac: Buffer.from('0a0b0c0d0e01', 'hex'), mpls_labels: Buffer.from('000100000111', 'hex'), nat_src_addr: Buffer.from([192, 0, 2, 1]) },
+      ...{ application_id: Buffer.from([3, 0, 80]), src_vlan: 100, icmp_type: 0, egress_vrf: 0x6000_0000, forwarding_status: 64 },
+    };
+    const flows = columnsOf([nar(), nar({ details }), nar({ details: noDetails() })]);
+    const text = (index: number) => keys.groupOf(flows, index, exporters).fields.map(({ value }) => value);
+    const keys = new GroupKeys({ group_by: names, accounts: [] });
+    expect(text(1)).toEqual(['0a:0b:0c:0d:0e:01', '16/17', '192.0.2.1', '3:80', '100', '0', String(0x6000_0000), '64']);
+    expect(text(0)).toEqual(['', '', '', '', '0', '-1', '0', '0']);
+    expect(keys.groupOf(flows, 2, exporters)).toBe(keys.groupOf(flows, 0, exporters));
   });
 
   test('without fields is one group for all', () => {

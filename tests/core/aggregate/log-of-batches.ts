@@ -53,6 +53,7 @@ export function nar(changes: Partial<Nar> = {}): Nar {
     src_net: 0,
     dst_net: 0,
     next_hop: Buffer.alloc(0),
+    details: null,
     flow_direction: 255,
     sampling_rate: 1,
     time_flow_start_ms: endMs,

@@ -3,8 +3,9 @@ import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { addressFields, NarColumns, numberAt, numberFields } from '../../../core/aggregate/nar-columns.ts';
 import { emptyBatch } from '../../../core/buffer/tombstone.ts';
+import { detailNumberFields, detailOctetFields } from '../../../core/nar/details.ts';
 import { decodeNarBatchFrame, narBatchCodec, UndecodableRecord } from '../../../schemas/codec.ts';
-import type { Nar, NarBatch } from '../../../schemas/types.ts';
+import type { Nar, NarBatch, NarDetails } from '../../../schemas/types.ts';
 
 const exporters = 3;
 const timeMsMax = 8.64e15;
@@ -26,8 +27,14 @@ function readByColumns(value: Uint8Array): Nar[] | null {
       const { start, octets } = columns.addresses[at]!;
       nar[field] = Buffer.from(columns.bytes.subarray(start[index], start[index]! + octets[index]!));
     }
+    nar['details'] = columns.details[index]! < 0 ? null : readDetails(index);
     return nar as unknown as Nar;
   });
+}
+
+function readDetails(index: number): NarDetails {
+  const octets = detailOctetFields.map((field) => [field, Buffer.from(columns.detailOctets(index, field))]);
+  return Object.fromEntries([...octets, ...detailNumberFields.map((field) => [field, columns.detailNumber(index, field)])]);
 }
 
 function readByCodec(value: Uint8Array): Nar[] | null {
@@ -52,6 +59,25 @@ const positive = fc.oneof(fc.integer({ min: 0, max: 300 }), edge, fc.integer({ m
 const long = fc.oneof(positive, fc.integer({ min: -(2 ** 52), max: 0 }), fc.integer({ min: -70, max: 0 }));
 const int = fc.oneof(fc.integer({ min: 0, max: 300 }), fc.integer({ min: -(2 ** 31), max: 2 ** 31 - 1 }));
 const address = fc.oneof(fc.uint8Array({ minLength: 4, maxLength: 4 }), fc.uint8Array({ maxLength: 70 })).map((octets) => Buffer.from(octets));
+const details: fc.Arbitrary<NarDetails> = fc.record({
+  src_mac: address,
+  dst_mac: address,
+  mpls_labels: address,
+  nat_src_addr: address,
+  nat_dst_addr: address,
+  bgp_next_hop: address,
+  application_id: address,
+  src_vlan: int,
+  dst_vlan: int,
+  customer_vlan: int,
+  nat_src_port: int,
+  nat_dst_port: int,
+  icmp_type: int,
+  icmp_code: int,
+  ingress_vrf: long,
+  egress_vrf: long,
+  forwarding_status: int,
+});
 const nar: fc.Arbitrary<Nar> = fc.record({
   exporter: fc.oneof({ weight: 30, arbitrary: fc.nat(exporters - 1) }, { weight: 1, arbitrary: int }),
   src_addr: address,
@@ -75,6 +101,7 @@ const nar: fc.Arbitrary<Nar> = fc.record({
   time_flow_start_ms: long,
   time_flow_end_ms: long,
   time_received_ms: fc.oneof({ weight: 30, arbitrary: fc.nat(2 ** 31 - 1) }, { weight: 1, arbitrary: long }),
+  details: fc.option(details, { nil: null }),
 });
 const frame: NarBatch = emptyBatch(
   { collector: 'c', incarnation: 'i', partition: 3, sequence: 4, volatile: false, goodbye: false },
@@ -168,8 +195,13 @@ describe('NARs read into columns', () => {
     (zigzagged) => {
       const { narsStart } = decodeNarBatchFrame(narBatchCodec.encode(frame));
       const head = narBatchCodec.encode(frame).subarray(0, narsStart);
-      for (const field of [3, 6, 10, 18, 20]) {
-        const octets = Array.from({ length: 22 }, (_, index) => (index === field ? varint(zigzagged) : [0])).flat();
+      for (const field of [3, 6, 10, 18, 20, 22]) {
+        const octets = Array.from({ length: 23 }, (_, index) => (index === field ? varint(zigzagged) : [0])).flat();
+        same(Buffer.concat([head, Buffer.from([2, ...octets, 0])]));
+      }
+      // A VRF, which is a long, and a VLAN, which is none.
+      for (const field of [23, 7 + 23, 7 + 7 + 23, 7 + 8 + 23]) {
+        const octets = Array.from({ length: 22 + 1 + 17 }, (_, index) => (index === field ? varint(zigzagged) : [index === 22 ? 2 : 0])).flat();
         same(Buffer.concat([head, Buffer.from([2, ...octets, 0])]));
       }
     },
@@ -179,6 +211,6 @@ describe('NARs read into columns', () => {
     const { narsStart } = decodeNarBatchFrame(narBatchCodec.encode(frame));
     const head = narBatchCodec.encode(frame).subarray(0, narsStart);
     const notANumber = [...new Array(200).fill(0x80), 0];
-    expect(readByColumns(Buffer.concat([head, Buffer.from([2, ...notANumber]), Buffer.alloc(21), Buffer.from([0])]))).toBeNull();
+    expect(readByColumns(Buffer.concat([head, Buffer.from([2, ...notANumber]), Buffer.alloc(22), Buffer.from([0])]))).toBeNull();
   });
 });

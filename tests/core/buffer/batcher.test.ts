@@ -31,6 +31,7 @@ function nar(bytes: number, packets = 1): Nar {
     src_net: 0,
     dst_net: 0,
     next_hop: Buffer.alloc(0),
+    details: null,
     flow_direction: 255,
     sampling_rate: 1,
     time_flow_start_ms: 1,

@@ -18,6 +18,7 @@ const address = fc
   .constantFrom(0, 4, 16)
   .chain((length) => fc.uint8Array({ minLength: length, maxLength: length }))
   .map((bytes) => Buffer.from(bytes));
+const octets = fc.uint8Array({ maxLength: 32 }).map((bytes) => Buffer.from(bytes));
 const small = fc.integer({ min: 0, max: 2 ** 31 - 1 });
 const nar: fc.Arbitrary<Nar> = fc.record({
   exporter: fc.integer({ min: 0, max: 10_000 }),
@@ -42,6 +43,28 @@ const nar: fc.Arbitrary<Nar> = fc.record({
   time_flow_start_ms: time,
   time_flow_end_ms: time,
   time_received_ms: time,
+  details: fc.option(
+    fc.record({
+      src_mac: octets,
+      dst_mac: octets,
+      mpls_labels: octets,
+      nat_src_addr: octets,
+      nat_dst_addr: octets,
+      bgp_next_hop: octets,
+      application_id: octets,
+      src_vlan: small,
+      dst_vlan: small,
+      customer_vlan: small,
+      nat_src_port: small,
+      nat_dst_port: small,
+      icmp_type: fc.integer({ min: -1, max: 255 }),
+      icmp_code: fc.integer({ min: -1, max: 255 }),
+      ingress_vrf: fc.integer({ min: 0, max: 2 ** 32 - 1 }),
+      egress_vrf: number,
+      forwarding_status: small,
+    }),
+    { nil: null },
+  ),
 });
 const batch = emptyBatch({ collector: 'c', incarnation: 'i', partition: 3, sequence: 4, volatile: false, goodbye: false }, 1_700_000_000_000);
 

@@ -22,7 +22,7 @@ function outputAt(n: number, flows: number, partition: number): Output {
     { name: 'dst_account', value: 'unassigned' },
   ];
   const aggregate = { kind: 'usage', ...window, group, flows: n + flows, bytes: 1_000n, packets: 10n, scaled_bytes: 1_000n, scaled_packets: 10n };
-  return { partition, n, chain: emptyChain, aggregate, window_close: null };
+  return { partition, n, chain: emptyChain, aggregate, window_close: null, correction: null };
 }
 
 export function blockOf(history: readonly Output[], firstN: number, lastN: number): OutputBlock {

@@ -1,6 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import { sha256 } from '../../../adapters/digest.ts';
 import { comparedOutputsMax } from '../../../core/feed/comparison.ts';
+import { correctionOf } from '../../../core/feed/correction.ts';
 import { type FeedOptions, FeedPartition, type Step } from '../../../core/feed/partition.ts';
 import { decodeOutput, emptyTail, type Tail } from '../../../core/feed/tail.ts';
 import { type Replica, replicas } from '../../../schemas/topics.ts';
@@ -180,6 +181,25 @@ describe('an active feed', () => {
   });
 });
 
+describe('aggregates has lost its end', () => {
+  test('what the leader has no more is not waited for in silence', () => {
+    const scene = new Scene({}, tailAt(5)).elect('a').gets('a', 10, 12).gets('b', 10, 12);
+    expect(scene.emits()).toEqual([]);
+    scene.later(9_000).next();
+    expect(scene.feed.isStarved).toBe(false);
+    scene.later(1_000).next();
+    expect(scene.feed.isStarved).toBe(true);
+    expect(scene.feed.describe()).toContain('aggregates ends with n 5, and what is left of aggregates.a begins with n 10');
+  });
+
+  test('what was swallowed, and is written again, is waited for', () => {
+    const scene = new Scene({}, tailAt(5)).elect('a').gets('a', 10, 12);
+    scene.next();
+    expect(scene.later(20_000).gets('a', 6, 9).emits()).toEqual([6, 7, 8, 9, 10, 11, 12]);
+    expect(scene.feed.isStarved).toBe(false);
+  });
+});
+
 describe('two histories', () => {
   test('a replica that differs at an n that is not emitted yet holds the partition before it is', () => {
     const scene = new Scene().elect('a').gets('b', 1, 6, other).gets('a', 1, 6);
@@ -295,14 +315,45 @@ describe('a verdict', () => {
     expect(scene.phase).toBe('held');
     scene.judges('b').elect('a');
     expect(scene.feed.phase).toMatchObject({ name: 'held', divergence: { n: 5, between: ['a', 'aggregates'] } });
-    expect(scene.feed.describe()).toContain('Nothing that is published is rewritten');
+    expect(scene.feed.describe()).toContain('was emitted although it is wrong: it is being corrected');
     expect(scene.later(100_000).emits()).toEqual([]);
   });
 
   test('a feed that starts when aggregates ends with the wrong history never emits the right one behind it', () => {
     const scene = new Scene({}, tailAt(6, other)).judges('b').elect('a').gets('a', 1, 9);
     expect(scene.emits()).toEqual([]);
-    expect(scene.feed.describe()).toContain('Nothing that is published is rewritten');
+    expect(scene.feed.describe()).toContain('was emitted although it is wrong: it is being corrected');
+    const step = scene.feed.next(scene.nowMs);
+    expect(step).toMatchObject({ do: 'correct', replacements: [{ replica: 'a', tail: { n: 6 }, verdict: { replica: 'b', n: 5 } }] });
+  });
+
+  test('is not corrected before the sound one has come as far as what was emitted', () => {
+    const scene = new Scene({}, tailAt(6, other)).judges('b').elect('a').gets('a', 1, 5);
+    expect(scene.feed.next(scene.nowMs)).toEqual({ do: 'wait' });
+    scene.gets('a', 6, 6);
+    expect(scene.feed.next(scene.nowMs)).toMatchObject({ do: 'correct' });
+    scene.feed.notCorrected('it is not there', scene.nowMs);
+    expect(scene.feed.describe()).toContain('cannot be corrected: it is not there');
+    expect(scene.feed.next(scene.nowMs)).toEqual({ do: 'wait' });
+    expect(scene.feed.next(scene.nowMs + 10_000)).toMatchObject({ do: 'correct' });
+  });
+
+  test('a feed that follows takes a correction as a whole, and then the right history goes on', () => {
+    const scene = new Scene({}, tailAt(6, other))
+      .judges('b', { given_chain: other[4]!.chain, judged_chain: history[4]!.chain })
+      .elect('a')
+      .gets('a', 1, 9);
+    const step = scene.feed.next(scene.nowMs);
+    if (step.do !== 'correct') throw new Error(`${step.do} instead of a correction`);
+    const records = correctionOf(other.slice(4, 6), history.slice(4, 6), step.replacements[0]!);
+    for (const [i, record] of records.slice(0, -1).entries()) scene.feed.follow(record, 6 + i, scene.nowMs);
+    expect(scene.feed.tail).toMatchObject({ n: 6, chain: other[5]!.chain });
+    scene.feed.follow(records.at(-1)!, 5 + records.length, scene.nowMs);
+    expect(scene.feed.tail).toMatchObject({ n: 6, chain: history[5]!.chain, offset: 5 + records.length });
+    expect(scene.feed.phase.name).toBe('standby');
+    scene.feed.follow(history[6]!, 6 + records.length, scene.nowMs);
+    expect(scene.feed.tail).toMatchObject({ n: 7 });
+    expect(scene.feed.corrections).toBe(1);
   });
 
   test('a replica that was repaired is read from its clean beginning, and compared again', () => {

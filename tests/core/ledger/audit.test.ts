@@ -79,6 +79,7 @@ const allWell = [
 
 function audit(change: Partial<AuditFacts> = {}, records: readonly Health[] = allWell) {
   return auditReport({
+    corrections: [],
     partitions: [settled],
     exporters: [],
     health: { records, nowMs, problem: null },

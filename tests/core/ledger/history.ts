@@ -149,7 +149,7 @@ export class History {
   }
 
   append(content: Pick<Output, 'aggregate' | 'window_close'>): this {
-    const output: Output = { partition: this.partition, n: this.outputs.length + 1, chain: Buffer.alloc(16), ...content };
+    const output: Output = { partition: this.partition, n: this.outputs.length + 1, chain: Buffer.alloc(16), ...content, correction: null };
     output.chain = sha256(encodeForChain(output, this.#chain)).subarray(0, 16);
     this.#chain = output.chain;
     this.outputs.push(output);

@@ -18,6 +18,12 @@ interface Expected {
   readonly octets_if_buffered?: number;
   readonly packets_if_buffered?: number;
   readonly options_records_if_buffered?: number;
+  readonly reverse_records?: number;
+  readonly reverse_octets?: number;
+  readonly reverse_packets?: number;
+  readonly events?: number;
+  readonly counter_samples?: number;
+  readonly discarded_packet_samples?: number;
   readonly malformed?: boolean;
 }
 
@@ -39,26 +45,35 @@ describe.each(Object.entries(expected))('%s', (name, want) => {
     const { decoder, nars } = await decodeCapture(name);
     expect({
       datagrams: decoder.counters.datagrams,
-      records: nars.length,
+      records: nars.length - decoder.counters.reverseFlows + decoder.counters.events,
+      reverse: decoder.counters.reverseFlows,
+      events: decoder.counters.events,
       octets: sum(nars.map((nar) => nar.bytes)),
       packets: sum(nars.map((nar) => nar.packets)),
       options: decoder.counters.optionsRecords,
       templates: decoder.counters.templates,
+      counterSamples: decoder.counters.counterSamples,
+      discardedPackets: decoder.counters.discardedPackets,
     }).toEqual({
       datagrams: want.datagrams,
       records: want.records_if_buffered ?? want.records,
-      octets: want.octets_if_buffered ?? want.octets,
-      packets: want.packets_if_buffered ?? want.packets,
+      reverse: want.reverse_records ?? 0,
+      events: want.events ?? 0,
+      octets: (want.octets_if_buffered ?? want.octets) + (want.reverse_octets ?? 0),
+      packets: (want.packets_if_buffered ?? want.packets) + (want.reverse_packets ?? 0),
       options: want.options_records_if_buffered ?? want.options_records,
       templates: want.templates + want.options_templates,
+      counterSamples: want.counter_samples ?? 0,
+      discardedPackets: want.discarded_packet_samples ?? 0,
     });
   });
 
   test('gives the octets and packets scaled by the sampling rates that the exporter tells', async () => {
     if (want.records_if_buffered !== undefined) return;
     const { nars } = await decodeCapture(name);
-    expect(sum(nars.map((nar) => nar.bytes * Math.max(1, nar.sampling_rate)))).toBe(want.octets_scaled);
-    expect(sum(nars.map((nar) => nar.packets * Math.max(1, nar.sampling_rate)))).toBe(want.packets_scaled);
+    // No capture has both sampling and reverse directions.
+    expect(sum(nars.map((nar) => nar.bytes * Math.max(1, nar.sampling_rate)))).toBe(want.octets_scaled + (want.reverse_octets ?? 0));
+    expect(sum(nars.map((nar) => nar.packets * Math.max(1, nar.sampling_rate)))).toBe(want.packets_scaled + (want.reverse_packets ?? 0));
   });
 
   test('counts the sets whose template never comes, and every datagram', async () => {
@@ -69,8 +84,11 @@ describe.each(Object.entries(expected))('%s', (name, want) => {
     if (want.records_if_buffered === undefined) expect(inTime).toBe(want.undecodable_sets);
     expect(decoder.counters.undecodableSets).toBe(inTime);
     expect(decoder.counters.waitingBytes).toBe(0);
-    expect(sum(reports.map((report) => report.received_datagrams))).toBe(want.datagrams);
-    if (want.malformed) expect(sum(reports.map((report) => report.undecodable_datagrams))).toBe(want.datagrams);
+    // Without a whole header they belong to no exporter.
+    const { unidentifiedDatagrams } = decoder.counters;
+    expect(sum(reports.map((report) => report.received_datagrams)) + unidentifiedDatagrams).toBe(want.datagrams);
+    const undecodable = sum(reports.map((report) => report.undecodable_datagrams)) + unidentifiedDatagrams;
+    if (want.malformed) expect(undecodable).toBe(want.datagrams);
   });
 });
 
