@@ -5,14 +5,14 @@
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import type { Log } from '../../adapters/ports.ts';
-import { Stack } from '../../infra/stack.ts';
+import type { Stack } from '../../infra/stack.ts';
 import { otherReplica, type Replica } from '../../schemas/topics.ts';
-import { Load } from '../torture/load.ts';
-import { eventually, openLog, readAggregates, readAll, readElections, readVerdicts } from './reading.ts';
+import type { Load } from '../torture/load.ts';
+import { startFlippedStack } from './flipped-stack.ts';
+import { eventually, readAggregates, readElections, readVerdicts } from './reading.ts';
 
 const partitions = 2;
 const minute = 60_000;
-const preload = new URL('flip-on-signal.ts', import.meta.url).href;
 
 describe('outputs of a wrong aggregator that were emitted', () => {
   let stack: Stack;
@@ -20,13 +20,7 @@ describe('outputs of a wrong aggregator that were emitted', () => {
   let load: Load;
 
   beforeAll(async () => {
-    const fold = { FLOWLEDGER_AGGREGATE_WINDOW: '2s', FLOWLEDGER_AGGREGATE_LATENESS: '1s', FLOWLEDGER_AGGREGATE_SNAPSHOT_EVERY: '20' };
-    const env = { ...fold, FLOWLEDGER_FEED_EMIT: 'elected', FLOWLEDGER_JUDGE_INTERVAL: '1s', NODE_OPTIONS: `--import ${preload}` };
-    stack = await Stack.start({ partitions, env });
-    log = openLog(stack.env['FLOWLEDGER_KAFKA_BROKERS'] as string);
-    load = new Load({ protocol: 'v5', to: stack.listen(), flowsPerSecond: 5_000, exporters: 2, keys: 200, seed: 1, from: '127.1.0.1' });
-    const agreedOn = async () => new Set((await readAll(log, 'agreements', 0, 'raw')).map(({ key }) => key?.toString())).size;
-    await eventually(agreedOn, (count) => count === partitions, minute);
+    ({ stack, log, load } = await startFlippedStack(partitions, 'elected'));
   }, 3 * minute);
 
   afterAll(async () => {

@@ -8,15 +8,15 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { sha256 } from '../../adapters/digest.ts';
 import type { Log } from '../../adapters/ports.ts';
 import { Fold } from '../../core/aggregate/fold.ts';
-import { Stack } from '../../infra/stack.ts';
+import type { Stack } from '../../infra/stack.ts';
 import { otherReplica, type Replica, replicas } from '../../schemas/topics.ts';
 import type { Output, Verdict } from '../../schemas/types.ts';
-import { Load } from '../torture/load.ts';
-import { chainsOf, eventually, openLog, readAggregates, readAll, readElections, readHealth, readOutputs, readVerdicts } from './reading.ts';
+import type { Load } from '../torture/load.ts';
+import { startFlippedStack } from './flipped-stack.ts';
+import { chainsOf, eventually, readAggregates, readAll, readElections, readHealth, readOutputs, readVerdicts } from './reading.ts';
 
 const partitions = 2;
 const minute = 60_000;
-const preload = new URL('flip-on-signal.ts', import.meta.url).href;
 
 describe('an aggregator whose memory is flipped under load', () => {
   let stack: Stack;
@@ -24,13 +24,7 @@ describe('an aggregator whose memory is flipped under load', () => {
   let load: Load;
 
   beforeAll(async () => {
-    const fold = { FLOWLEDGER_AGGREGATE_WINDOW: '2s', FLOWLEDGER_AGGREGATE_LATENESS: '1s', FLOWLEDGER_AGGREGATE_SNAPSHOT_EVERY: '20' };
-    const env = { ...fold, FLOWLEDGER_FEED_EMIT: 'agreed', FLOWLEDGER_JUDGE_INTERVAL: '1s', NODE_OPTIONS: `--import ${preload}` };
-    stack = await Stack.start({ partitions, env });
-    log = openLog(stack.env['FLOWLEDGER_KAFKA_BROKERS'] as string);
-    load = new Load({ protocol: 'v5', to: stack.listen(), flowsPerSecond: 5_000, exporters: 2, keys: 200, seed: 1, from: '127.1.0.1' });
-    const agreedOn = async () => new Set((await readAll(log, 'agreements', 0, 'raw')).map(({ key }) => key?.toString())).size;
-    await eventually(agreedOn, (count) => count === partitions, minute);
+    ({ stack, log, load } = await startFlippedStack(partitions, 'agreed'));
   }, 3 * minute);
 
   afterAll(async () => {

@@ -273,15 +273,21 @@ test('whatever happens to two feeds, aggregates is the history, each n once, and
   );
 });
 
+/** B differs from A from an n on, and two feeds meet the events and then have time to settle. */
+function tellTwoHistories(events: readonly Event[], differsFrom: number): { world: World; feeds: FeedProcess[]; writers: Writers } {
+  differing = historyOf(length, differsFrom);
+  const world = newWorld();
+  const feeds = [new FeedProcess(world, {}), new FeedProcess(world, {})];
+  const writers = new Writers(world.topics, { a: history, b: differing });
+  carryOut(world, feeds, writers, events);
+  settle(world, feeds, writers);
+  return { world, feeds, writers };
+}
+
 test('whatever happens while one replica tells another history, the two are never mixed, and the partition is held', () => {
   fc.assert(
     fc.property(fc.array(event, { maxLength: 120 }), fc.integer({ min: 1, max: length }), (events, differsFrom) => {
-      differing = historyOf(length, differsFrom);
-      const world = newWorld();
-      const feeds = [new FeedProcess(world, {}), new FeedProcess(world, {})];
-      const writers = new Writers(world.topics, { a: history, b: differing });
-      carryOut(world, feeds, writers, events);
-      settle(world, feeds, writers);
+      const { feeds } = tellTwoHistories(events, differsFrom);
       expect(feeds.every(({ feed }) => feed.phase.name === 'held')).toBe(true);
     }),
     settings,
@@ -291,12 +297,7 @@ test('whatever happens while one replica tells another history, the two are neve
 test('a partition that is held is held again after a restart, and nothing in dispute is emitted', () => {
   fc.assert(
     fc.property(fc.array(event, { maxLength: 120 }), fc.integer({ min: 1, max: length }), (events, differsFrom) => {
-      differing = historyOf(length, differsFrom);
-      const world = newWorld();
-      const feeds = [new FeedProcess(world, {}), new FeedProcess(world, {})];
-      const writers = new Writers(world.topics, { a: history, b: differing });
-      carryOut(world, feeds, writers, events);
-      settle(world, feeds, writers);
+      const { world, feeds, writers } = tellTwoHistories(events, differsFrom);
       const emitted = world.broker.committed.length;
       for (const feed of feeds) feed.start();
       settle(world, feeds, writers);
