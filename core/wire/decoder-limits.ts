@@ -19,7 +19,7 @@ export interface DecoderLimits {
 
 export const defaultDecoderLimits: DecoderLimits = {
   exportersMax: 10_000,
-  exportersPerAddressMax: 1_000,
+  exportersPerAddressMax: 5_000,
   fieldsMax: 2_000_000,
   templatesPerExporterMax: 1_000,
   fieldsPerTemplateMax: 512,
