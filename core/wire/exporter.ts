@@ -59,6 +59,9 @@ export class Exporter implements ExporterSlot {
   readonly observationDomainId: number;
   readonly protocol: ExportProtocol;
   readonly templates: TemplateStore;
+  /** Of a transport session (RFC 7011 section 8): what is known of it ends with it. Datagrams are of none. */
+  isOfSession = false;
+  hasEnded = false;
   readonly place: Place;
   readonly sampling: Sampling;
   /** What options records said changed since it was saved for the next process. */

@@ -130,6 +130,18 @@ describe('faults', () => {
     ]);
   });
 
+  test('TLS without its files names each key that lacks', () => {
+    const env = { FLOWLEDGER_COLLECTOR_LISTEN_TLS: '0.0.0.0:4740', FLOWLEDGER_COLLECTOR_TLS_KEY: '/etc/flowledger/key.pem' };
+    const faults = ['tls_certificate', 'tls_authorities'].map(
+      (key) => `collector.${key}: has no value; collector.listen_tls needs a file in PEM there`,
+    );
+    expect(faultsOf({ env })).toEqual(faults);
+    expect(() => describeEffectiveConfig({ env })).toThrow(ConfigError);
+    expect(faultsOf({ env: { FLOWLEDGER_COLLECTOR_LISTEN_TCP: '0.0.0.0' } })).toEqual([
+      expect.stringContaining('collector.listen_tcp[0]: "0.0.0.0"'),
+    ]);
+  });
+
   test('prefixes of exporters are taken as networks or addresses, and at least one must be allowed', () => {
     const accepted = 'accepted is a prefix such as 198.51.100.0/24, 2001:db8::/32 or 192.0.2.1';
     const env = { FLOWLEDGER_COLLECTOR_EXPORTERS_ALLOW: '192.0.2.1, 2001:db8::/32', FLOWLEDGER_COLLECTOR_EXPORTERS_KNOWN: '10.0.0.0/33,core-1' };
