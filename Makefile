@@ -110,6 +110,10 @@ schemas: $(INSTALLED) ## writes schemas/types.ts from the .avsc files
 metrics: $(INSTALLED) ## writes the table of docs/METRICS.md from the source
 	$(RUN) tests/metrics-table.ts
 
+.PHONY: errors
+errors: $(INSTALLED) ## writes docs/ERRORS.md from services/cli/error-codes.ts
+	@bin/flowledger errors --markdown > docs/ERRORS.md
+
 .PHONY: format
 format: $(INSTALLED) ## Biome: sets the layout right
 	biome check --write .

@@ -2,7 +2,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import kafkajs, { type Admin } from 'kafkajs';
 import { writeAddress } from './config-values.ts';
-import { faultOf, openClient } from './kafka/client.ts';
+import { apiVersionsRequest, missingApis, releaseOf } from './kafka/api-versions.ts';
+import { faultOf, type KafkaSettings, openClient, openCluster } from './kafka/client.ts';
 import type { KafkaConfig } from './kafka.ts';
 import { LogFault, type Logger } from './ports.ts';
 
@@ -23,6 +24,15 @@ export interface NewTopic {
   readonly settings: Readonly<Record<string, string>>;
 }
 
+/** What one broker is able to do. */
+export interface BrokerAbility {
+  readonly broker: string;
+  /** Of Apache Kafka: this one or a later one; '' for one that is older than any that can be worked with. */
+  readonly release: string;
+  /** Requests that we make and it does not take. */
+  readonly missing: readonly string[];
+}
+
 /** DYNAMIC_TOPIC_CONFIG of Kafka's ConfigSource: set on the topic itself. */
 const setOnTopic = 1;
 const leadersWithinMs = 30_000;
@@ -32,6 +42,8 @@ const askAgainMs = 100;
 export class KafkaAdmin {
   readonly #prefix: string;
   readonly #admin: Admin;
+  readonly #clientSettings: KafkaSettings;
+  readonly #logger: Logger;
   #connecting: Promise<void> | null = null;
 
   /** With `retries` 0 the first refusal is the answer. */
@@ -43,6 +55,8 @@ export class KafkaAdmin {
       topicPrefix: config.topic_prefix,
       requestTimeoutMs: config.request_timeout,
     };
+    this.#clientSettings = settings;
+    this.#logger = logger;
     this.#admin = openClient(settings, logger).admin({ retry: { initialRetryTime: 100, retries } });
   }
 
@@ -55,6 +69,26 @@ export class KafkaAdmin {
       // Whatever the reason, there is no broker to work with; a connection that failed is opened again at the next call.
       this.#connecting = null;
       return false;
+    }
+  }
+
+  /** Of every broker of the cluster. @throws LogFault */
+  async abilities(): Promise<BrokerAbility[]> {
+    const cluster = openCluster(this.#clientSettings, this.#logger);
+    try {
+      await cluster.connect();
+      await cluster.refreshMetadata();
+      const abilities: BrokerAbility[] = [];
+      for (const { nodeId } of cluster.brokerPool.metadata?.brokers ?? []) {
+        const broker = await cluster.findBroker({ nodeId: String(nodeId) });
+        const ranges = await broker.connectionPool.send(apiVersionsRequest());
+        abilities.push({ broker: String(nodeId), release: releaseOf(ranges), missing: missingApis(ranges) });
+      }
+      return abilities;
+    } catch (error) {
+      throw faultOf(error, 'unavailable', 'what the brokers are able to do');
+    } finally {
+      await cluster.disconnect().catch(() => undefined);
     }
   }
 

@@ -174,7 +174,7 @@ class RedisStore implements Store {
   }
 
   async durability(): Promise<Durability> {
-    const settings = await this.#ask(() => this.#settings());
+    const settings = await this.#ask(() => settingsOf(this.#redis));
     if (!settings) {
       return {
         doubts: [
@@ -187,19 +187,6 @@ class RedisStore implements Store {
 
   async close(): Promise<void> {
     this.#redis.disconnect();
-  }
-
-  async #settings(): Promise<Map<string, string> | null> {
-    try {
-      const names = ['appendonly', 'appendfsync', 'maxmemory-policy', 'maxmemory', 'no-appendfsync-on-rewrite'];
-      const reply = (await this.#redis.call('CONFIG', 'GET', ...names)) as string[];
-      const settings = new Map<string, string>();
-      for (let i = 0; i + 1 < reply.length; i += 2) settings.set(reply[i] as string, reply[i + 1] as string);
-      return settings;
-    } catch (error) {
-      if (/^(NOPERM|ERR unknown command)/.test((error as Error).message)) return null;
-      throw error;
-    }
   }
 
   #range(key: string, from: number, count: number): Promise<[Buffer, Buffer[]][]> {
@@ -248,12 +235,19 @@ function faultOf(error: Error): StoreFault {
   return new StoreFault(/^(LOADING|MASTERDOWN|CLUSTERDOWN)/.test(error.message) ? 'away' : 'refused', `redis: ${error.message}`, { cause: error });
 }
 
-function doubtsOf(settings: ReadonlyMap<string, string>, bytesMax: number): string[] {
-  const doubts: string[] = [];
-  const expect = (name: string, wanted: string, cost: string) => {
-    const value = settings.get(name);
-    if (value !== wanted)
-      doubts.push(`redis: ${name} is ${value ?? 'unknown'}, so ${cost}; CONFIG SET ${name} ${wanted}, and put it into its configuration`);
+/** A setting with which a record that Redis has confirmed may be gone. */
+export interface SettingDoubt {
+  readonly setting: 'appendonly' | 'appendfsync' | 'no-appendfsync-on-rewrite' | 'maxmemory-policy' | 'maxmemory';
+  readonly found: string;
+  readonly needed: string;
+  readonly cost: string;
+}
+
+function settingDoubts(settings: ReadonlyMap<string, string>, bytesMax: number): SettingDoubt[] {
+  const doubts: SettingDoubt[] = [];
+  const expect = (setting: SettingDoubt['setting'], needed: string, cost: string) => {
+    const found = settings.get(setting) ?? 'unknown';
+    if (found !== needed) doubts.push({ setting, found, needed, cost });
   };
   expect('appendonly', 'yes', 'a restart of redis loses what no aggregator has');
   if (settings.get('appendonly') === 'yes') {
@@ -263,9 +257,64 @@ function doubtsOf(settings: ReadonlyMap<string, string>, bytesMax: number): stri
   expect('maxmemory-policy', 'noeviction', 'redis may delete batches that no aggregator has');
   const maxmemory = Number(settings.get('maxmemory') ?? 0);
   if (maxmemory > 0 && maxmemory < bytesMax) {
-    doubts.push(`redis: maxmemory is ${maxmemory} bytes, less than the ${bytesMax} of collector.store_max; raise it, or lower store_max`);
+    doubts.push({ setting: 'maxmemory', found: String(maxmemory), needed: String(bytesMax), cost: 'it is full before the collector is' });
   }
   return doubts;
+}
+
+function doubtsOf(settings: ReadonlyMap<string, string>, bytesMax: number): string[] {
+  return settingDoubts(settings, bytesMax).map(({ setting, found, needed, cost }) =>
+    setting === 'maxmemory'
+      ? `redis: maxmemory is ${found} bytes, less than the ${needed} of collector.store_max; raise it, or lower store_max`
+      : `redis: ${setting} is ${found}, so ${cost}; CONFIG SET ${setting} ${needed}, and put it into its configuration`,
+  );
+}
+
+/** How a Redis is set up, for whoever looks at it once. */
+export interface RedisInspection {
+  /** Such as 7.0.15. */
+  readonly version: string;
+  /** null where it does not tell its settings. */
+  readonly doubts: readonly SettingDoubt[] | null;
+  /** Of the last append to its file; ok, or what it says instead. */
+  readonly lastWrite: string;
+}
+
+/** Connects, looks and disconnects. @throws StoreFault */
+export async function inspectRedis(url: string, bytesMax: number): Promise<RedisInspection> {
+  const redis = new Redis(url, { lazyConnect: true, retryStrategy: () => null, connectTimeout: connectTimeoutMs, commandTimeout: commandTimeoutMs });
+  let refusal = '';
+  redis.on('error', (error: Error) => {
+    refusal = error.message;
+  });
+  try {
+    await redis.connect();
+    const info = await redis.info();
+    const settings = await settingsOf(redis);
+    return {
+      version: /^redis_version:(\S+)/m.exec(info)?.[1] ?? '',
+      doubts: settings && settingDoubts(settings, bytesMax),
+      lastWrite: /^aof_last_write_status:(\S+)/m.exec(info)?.[1] ?? 'ok',
+    };
+  } catch (error) {
+    throw new StoreFault('away', `redis at ${withoutPassword(url)}: ${refusal || (error as Error).message}`, { cause: error });
+  } finally {
+    redis.disconnect();
+  }
+}
+
+/** null where it does not tell. */
+async function settingsOf(redis: Redis): Promise<Map<string, string> | null> {
+  try {
+    const names = ['appendonly', 'appendfsync', 'maxmemory-policy', 'maxmemory', 'no-appendfsync-on-rewrite'];
+    const reply = (await redis.call('CONFIG', 'GET', ...names)) as string[];
+    const settings = new Map<string, string>();
+    for (let i = 0; i + 1 < reply.length; i += 2) settings.set(reply[i] as string, reply[i + 1] as string);
+    return settings;
+  } catch (error) {
+    if (/^(NOPERM|ERR unknown command)/.test((error as Error).message)) return null;
+    throw error;
+  }
 }
 
 function nameOf(incarnation: string, partition: number): string {

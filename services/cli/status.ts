@@ -5,7 +5,7 @@ import { openKafka } from '../../adapters/kafka.ts';
 import { openLogger } from '../../adapters/logger.ts';
 import type { Log } from '../../adapters/ports.ts';
 import { Verdicts } from '../../core/judge/verdicts.ts';
-import { electionCodec, verdictCodec } from '../../schemas/codec.ts';
+import { electionCodec, UndecodableRecord, verdictCodec } from '../../schemas/codec.ts';
 import { type Replica, topics } from '../../schemas/topics.ts';
 import type { Election, Health, PartitionHealth, Verdict } from '../../schemas/types.ts';
 import { recordsOf } from './fold-config.ts';
@@ -122,7 +122,7 @@ const expected = [
 ] as const;
 
 /** @throws LogFault */
-async function readStatus(log: Log): Promise<Status> {
+export async function readStatus(log: Log): Promise<Status> {
   const [records, elections, verdicts, partitionCount] = await Promise.all([
     newestHealth(log, systemClock),
     readElections(log),
@@ -155,20 +155,32 @@ function order(role: string): number {
 }
 
 /** Of two records with one epoch the last counts; a lower epoch never does. */
-async function readElections(log: Log): Promise<Map<number, Election>> {
+export async function readElections(log: Log): Promise<Map<number, Election>> {
   const elections = new Map<number, Election>();
   for await (const { value } of recordsOf(log, topics.elections.name, 0, 0)) {
-    if (!value) continue;
-    const election = electionCodec.decode(value);
-    if (election.epoch >= (elections.get(election.partition)?.epoch ?? 0)) elections.set(election.partition, election);
+    const election = value && decodable(() => electionCodec.decode(value));
+    if (election && election.epoch >= (elections.get(election.partition)?.epoch ?? 0)) elections.set(election.partition, election);
   }
   return elections;
 }
 
 async function readVerdicts(log: Log): Promise<Verdicts> {
   const verdicts = new Verdicts();
-  for await (const { value } of recordsOf(log, topics.verdicts.name, 0, 0)) if (value) verdicts.apply(verdictCodec.decode(value));
+  for await (const { value } of recordsOf(log, topics.verdicts.name, 0, 0)) {
+    const verdict = value && decodable(() => verdictCodec.decode(value));
+    if (verdict) verdicts.apply(verdict);
+  }
   return verdicts;
+}
+
+/** Nobody follows what is no record of ours. */
+function decodable<T>(decode: () => T): T | null {
+  try {
+    return decode();
+  } catch (error) {
+    if (!(error instanceof UndecodableRecord)) throw error;
+    return null;
+  }
 }
 
 function isUp({ health, ageMs }: Report): boolean {

@@ -102,7 +102,7 @@ function newTopic(topic: Topic, config: Config): NewTopic {
   };
 }
 
-function compareAll(states: ReadonlyMap<string, TopicState>, config: Config): Finding[] {
+export function compareAll(states: ReadonlyMap<string, TopicState>, config: Config): Finding[] {
   return allTopics.flatMap((topic) => {
     const state = states.get(topic.name);
     return state ? compareTopic(topic, state, config) : [];

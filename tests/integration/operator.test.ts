@@ -1,0 +1,114 @@
+/** What an operator runs against a living system: each command on real processes, a real broker and a real Redis. */
+import { setTimeout as delay } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { Redis } from 'ioredis';
+import { KafkaAdmin } from '../../adapters/kafka-admin.ts';
+import type { Log } from '../../adapters/ports.ts';
+import { Stack } from '../../infra/stack.ts';
+import { openLog, quiet } from './reading.ts';
+
+const minute = 60_000;
+const partitions = 2;
+const quickWindows = { FLOWLEDGER_AGGREGATE_WINDOW: '1s', FLOWLEDGER_AGGREGATE_LATENESS: '1s', FLOWLEDGER_AGGREGATE_LIVE_WITHIN: '5s' };
+
+let stack: Stack;
+let log: Log;
+
+beforeAll(async () => {
+  stack = await Stack.start({ partitions, env: quickWindows });
+  log = openLog(stack.env['FLOWLEDGER_KAFKA_BROKERS'] as string);
+}, 3 * minute);
+
+afterAll(async () => {
+  await log?.close();
+  await stack?.stop();
+}, minute);
+
+async function generate(flows: number, options = ''): Promise<void> {
+  const args = `generate --protocol v5 --to ${stack.listen()} --rate 5000 --flows ${flows} --exporters 2 --keys 50 --seed 7 ${options}`;
+  const { code, stderr } = await stack.command(...args.trim().split(/\s+/));
+  expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+}
+
+describe('doctor', () => {
+  const doctor = async () => {
+    const { code, stdout, stderr } = await stack.command('doctor', '--json');
+    expect(stderr).toBe('');
+    const report = JSON.parse(stdout);
+    const findings = report.checks.flatMap((check: { findings: object[] }) => check.findings) as { code: string; found: string; severity: string }[];
+    const errors = findings.filter(({ severity }) => severity === 'error').map(({ code: name, found }) => `${name} ${found}`);
+    return { code, report, findings, errors };
+  };
+  const codes = (findings: readonly { code: string }[]) => findings.map(({ code }) => code);
+
+  test(
+    'a sound system has no errors, and names the exporters whose sampling is not known',
+    async () => {
+      await generate(2000);
+      await delay(2000);
+      const { code, report, findings, errors } = await doctor();
+      expect({ errors, code }).toEqual({ errors: [], code: 0 });
+      expect(report.checks.filter(({ done }: { done: boolean }) => !done)).toEqual([]);
+      expect(report.checks.map(({ name }: { name: string }) => name)).toEqual(
+        'broker topics disks clocks schemas services exporters redis sockets ledger'.split(' '),
+      );
+      expect(report.checks[0].seen).toMatch(/^1: Apache Kafka [34]\.\d/);
+      const unsampled = findings.filter(({ code: name }) => name === 'FL702').map(({ found }) => found.split(' ')[0]);
+      expect(unsampled.sort()).toEqual(['127.0.1.1', '127.0.1.2']);
+    },
+    2 * minute,
+  );
+
+  test(
+    'what is wrong is named: a topic that expires, a Redis that lies, a service that is down, a foreign record',
+    async () => {
+      const [host, port] = (stack.env['FLOWLEDGER_KAFKA_BROKERS'] as string).split(':') as [string, string];
+      const admin = new KafkaAdmin({ brokers: [{ host, port: Number(port) }], client_id: 'test', topic_prefix: '', request_timeout: 5000 }, quiet);
+      const redis = new Redis(stack.env['FLOWLEDGER_REDIS_URL'] as string);
+      const writer = log.writer();
+      try {
+        await admin.alter('nars', { 'retention.ms': '3600000' });
+        await redis.config('SET', 'appendfsync', 'everysec');
+        await redis.config('SET', 'maxmemory-policy', 'allkeys-lru');
+        await writer.append('elections', 0, [{ key: Buffer.from('0'), value: Buffer.from('none of ours') }]);
+        await stack.kill('judge');
+        await delay(3500);
+        const { code, findings } = await doctor();
+        expect(code).toBe(1);
+        expect(codes(findings)).toEqual(expect.arrayContaining(['FL112', 'FL203', 'FL205', 'FL502', 'FL601']));
+        expect(findings.find(({ code: name }) => name === 'FL601')?.found).toMatch(/^judge judge-1: silent for \d+ s$/);
+        expect(findings.find(({ code: name }) => name === 'FL112')?.found).toMatch(/^nars: retention.ms is 3600000, needed is -1/);
+        const text = await stack.command('doctor');
+        expect(text.stdout).toContain('FL203 error: Redis confirms before it is on disk: appendfsync is everysec, needed is always');
+      } finally {
+        await writer.close();
+        await admin.alter('nars', { 'retention.ms': '-1' });
+        await redis.config('SET', 'appendfsync', 'always');
+        await redis.config('SET', 'maxmemory-policy', 'noeviction');
+        redis.disconnect();
+        await admin.close();
+        await stack.startService('judge');
+        await stack.ready('judge');
+      }
+    },
+    2 * minute,
+  );
+
+  test(
+    'without a broker and without Redis it says so, and what it could not look at',
+    async () => {
+      const { code, stdout } = await stack.commandWith(
+        { FLOWLEDGER_KAFKA_BROKERS: '127.0.0.1:1', FLOWLEDGER_REDIS_URL: 'redis://127.0.0.1:1' },
+        'doctor',
+        '--json',
+      );
+      const report = JSON.parse(stdout);
+      expect(code).toBe(1);
+      expect(codes(report.checks.flatMap((check: { findings: object[] }) => check.findings))).toEqual(expect.arrayContaining(['FL101', 'FL201']));
+      expect(report.checks.filter(({ done }: { done: boolean }) => !done).map(({ name }: { name: string }) => name)).toEqual(
+        'topics disks clocks schemas services exporters'.split(' '),
+      );
+    },
+    minute,
+  );
+});
