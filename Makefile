@@ -9,7 +9,7 @@ JEST := node --experimental-vm-modules --disable-warning=ExperimentalWarning nod
 RUN := node --disable-warning=ExperimentalWarning
 SEED ?= 1
 RUNS ?= 200
-TESTED_RUNS ?= 500
+TESTED_RUNS ?= 3000
 # A spoilt datagram takes some microseconds, a simulated history some tenths of a second.
 FUZZ_RUNS := $(if $(filter command line environment,$(origin RUNS)),$(RUNS),1000000)
 INSTALLED := node_modules/.package-lock.json

@@ -186,8 +186,12 @@ const collecting: readonly Mutation[] = [
   },
   {
     name: 'a refused flush is harmless',
-    guard: 'F12: a flush that does not fit is never taken for stored',
-    edits: [[copying, "if (outcome.kind === 'mismatch') {\n      this.#renew(outcome);\n      return this.#handBack(admitted);\n    }", '']],
+    guard: 'F12: a flush that does not fit is never taken for stored (by a process that keeps to no lease)',
+    edits: [
+      [copying, "if (outcome.kind === 'mismatch') {\n      this.#renew(outcome);\n      return this.#handBack(admitted);\n    }", ''],
+      // Who stood still would not come to a flush that does not fit.
+      [copying, 'if (this.#isOverdue) {', 'if (this.#isOverdue && this.#ends.length === 0) {'],
+    ],
     cases: ['W06'],
     only: ['zombieCollector', 'storeTail', 'storeBack'],
     seedsMax: 150,
