@@ -300,6 +300,7 @@ export function booksInOrder(history: PartitionHistory, { booking }: LedgerEntry
 
 /** I11. What the ledger has booked anew is what the fold gives. */
 export function booksAnew(history: PartitionHistory, chainAt: (n: number) => Uint8Array | null, fromN: number, lastN: number): string | null {
+  if (history.promised === 'one history') return null;
   for (let n = fromN; n <= lastN; n++) {
     const output = history.reference.outputs[n - 1];
     const chain = chainAt(n);

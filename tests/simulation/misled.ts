@@ -6,7 +6,7 @@
 import type { LogRecord } from '../../adapters/ports.ts';
 import { outputCodec } from '../../schemas/codec.ts';
 import type { Output } from '../../schemas/types.ts';
-import { chainAfter, type PartitionHistory } from './checkers.ts';
+import { BalanceSums, chainAfter, type PartitionHistory } from './checkers.ts';
 
 export class Misled {
   corrections = 0;
@@ -26,6 +26,7 @@ export class Misled {
   take(history: PartitionHistory, record: LogRecord, mayBeWrong: boolean): LogRecord[] | string {
     const output = outputCodec.decode(record.value!);
     addTo(this.#sums, output);
+    if (output.correction && history.promised === 'one history') return this.#correctUnknown(history, output) ?? [];
     if (output.correction) return this.#correct(history, record, output);
     if (this.#correction.length > 0) return `a correction breaks off after ${this.#correction.length} records`;
     const isRight = record.value!.equals(history.reference.outputs[output.n - 1] ?? Buffer.alloc(0));
@@ -63,6 +64,31 @@ export class Misled {
     if (text(sums) !== text(this.#sums))
       return `after a correction of ${from_n} to ${last_n} all records come to ${text(this.#sums)}, not ${text(sums)}`;
     return outputs.slice(from_n - 1).map((value) => ({ ...record, value }));
+  }
+
+  /** Of a log that was replaced without a base nobody knows what is right: what comes out is one history all the same, and adds up. */
+  #correctUnknown(history: PartitionHistory, output: Output): string | null {
+    const { index, count, from_n, last_n, chain } = output.correction!;
+    if (index !== this.#correction.length + 1 || last_n !== history.emitted.length)
+      return `a correction of ${from_n} to ${last_n} comes at ${history.emitted.length}`;
+    this.#correction.push(output);
+    if (index < count) return null;
+    const stated = new Map(this.#correction.filter(({ correction }) => !correction!.retracts).map((one) => [one.n, { ...one, correction: null }]));
+    this.#correction = [];
+    this.corrections++;
+    history.balance = new BalanceSums();
+    for (let n = 1; n <= last_n; n++) {
+      const before = n > 1 ? outputCodec.decode(history.emitted[n - 2]!).chain : Buffer.alloc(16);
+      const found = stated.get(n) ?? outputCodec.decode(history.emitted[n - 1]!);
+      const right = n < from_n ? found : { ...found, chain: chainAfter(found, before) };
+      if (stated.has(n) && !Buffer.from(found.chain).equals(right.chain))
+        return `a correction states ${n} with a chain that ${n - 1} does not lead to`;
+      history.emitted[n - 1] = outputCodec.encode(right);
+      const wrong = history.balance.take(right, null, (offset) => offset);
+      if (wrong) return wrong;
+    }
+    const last = outputCodec.decode(history.emitted.at(-1)!).chain;
+    return Buffer.from(last).equals(Buffer.from(chain)) ? null : `a correction of ${from_n} to ${last_n} does not lead to the chain that it names`;
   }
 }
 

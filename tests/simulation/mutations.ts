@@ -166,7 +166,7 @@ const collecting: readonly Mutation[] = [
     edits: [[ledger, 'const from = sourceOf(kept);\n', "const from = sourceOf(kept);\n  if (from === 'unheld' || from === 'totals') return null;\n"]],
     cases: ['W03', 'W04', 'W05'],
     only: [...store, 'badLog'],
-    seedsMax: 40,
+    seedsMax: 150,
     short: true,
   },
   {
@@ -386,7 +386,7 @@ const feeding: readonly Mutation[] = [
     guard: 'a transactional producer is thrown away after any error (KAFKA-17754)',
     edits: [
       [emission, 'await old?.close();', ''],
-      [emission, 'const writer = log.transactionalWriter', 'const writer = old ?? log.transactionalWriter'],
+      [emission, 'const writer = this.#parts.log.transactionalWriter', 'const writer = old ?? this.#parts.log.transactionalWriter'],
       [emission, 'await writer.open();', 'if (!old) await writer.open();'],
       [modelLog, 'keepsTransactionalWriter = false;', 'keepsTransactionalWriter = true;'],
     ],
@@ -400,8 +400,8 @@ const feeding: readonly Mutation[] = [
     edits: [
       [
         emission,
-        'await writer.open();\n      const { tail, endOffset } = await this.#readTail();',
-        'const { tail, endOffset } = await this.#readTail();\n      await writer.open();',
+        'await this.#openWriter();\n      const { tail, endOffset } = await this.#readTail();',
+        'const { tail, endOffset } = await this.#readTail();\n      await this.#openWriter();',
       ],
     ],
     cases: ['W16'],
@@ -452,8 +452,8 @@ const feeding: readonly Mutation[] = [
       ['core/ledger/continuity.ts', "if (n < last) return 'booked_before';", "if (n < last) return 'next';"],
       [
         'core/ledger/continuity.ts',
-        "if (sameChain(output.chain, chain)) return 'booked_before';",
-        "if (sameChain(output.chain, chain)) return 'next';",
+        "sameChain(output.chain, replacedChain))) return 'booked_before';",
+        "sameChain(output.chain, replacedChain))) return 'next';",
       ],
     ],
     only: ['badLog', 'aggregatesTruncated', 'zombie'],
@@ -473,7 +473,7 @@ const feeding: readonly Mutation[] = [
     name: 'outputs are cut when emitted',
     guard: 'G2: the head of an output topic is not cut where the other replica does not have its outputs',
     edits: [
-      [feedPartition, 'const n = this.#comparison.agreedN;', 'const n = this.#tail?.n ?? 0;'],
+      [feedPartition, 'const n = Math.min(this.#comparison.agreedN, this.#confirmedN);', 'const n = this.#confirmedN;'],
       [
         feedPartition,
         'return ofA === null || ofB === null ? null : { n, a: ofA, b: ofB };',
