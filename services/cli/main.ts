@@ -19,6 +19,7 @@ const commands: Readonly<Record<string, Entry>> = {
   audit: { summary: 'the balance, and whether the two aggregators agree', load: async () => (await import('./audit.ts')).registerAudit },
   doctor: { summary: 'what is wrong or about to be, and the remedy', load: async () => (await import('./doctor.ts')).registerDoctor },
   errors: { summary: 'what a code of doctor means', load: async () => (await import('./errors.ts')).registerErrors },
+  drill: { summary: 'a fail-over on purpose, and its seam', load: async () => (await import('./drill.ts')).registerDrill },
   down: { summary: 'stop what up has started', load: async () => (await import('./down.ts')).registerDown },
   decode: { summary: 'the network accounting records of a capture', load: async () => (await import('./decode.ts')).registerDecode },
   topics: { summary: 'create the topics, or verify their settings', load: async () => (await import('./topics.ts')).registerTopics },

@@ -5,7 +5,8 @@ import { Redis } from 'ioredis';
 import { KafkaAdmin } from '../../adapters/kafka-admin.ts';
 import type { Log } from '../../adapters/ports.ts';
 import { Stack } from '../../infra/stack.ts';
-import { openLog, quiet } from './reading.ts';
+import { electionCodec } from '../../schemas/codec.ts';
+import { balanceOf, openLog, quiet, readAggregates, readAll } from './reading.ts';
 
 const minute = 60_000;
 const partitions = 2;
@@ -70,7 +71,7 @@ describe('doctor', () => {
         await admin.alter('nars', { 'retention.ms': '3600000' });
         await redis.config('SET', 'appendfsync', 'everysec');
         await redis.config('SET', 'maxmemory-policy', 'allkeys-lru');
-        await writer.append('elections', 0, [{ key: Buffer.from('0'), value: Buffer.from('none of ours') }]);
+        await writer.append('elections', 0, [{ key: Buffer.from('none'), value: Buffer.from('none of ours') }]);
         await stack.kill('judge');
         await delay(3500);
         const { code, findings } = await doctor();
@@ -110,5 +111,72 @@ describe('doctor', () => {
       );
     },
     minute,
+  );
+});
+
+describe('drill', () => {
+  const drill = async (...options: string[]) => {
+    const { code, stdout, stderr } = await stack.command('drill', ...options);
+    return { code, stdout, stderr };
+  };
+  const leaders = async (): Promise<string[]> =>
+    JSON.parse((await stack.command('status', '--json')).stdout).partitions.map(({ leader }: { leader: string }) => leader);
+
+  test(
+    'under load the other one takes over: n and chain go on, and the balance is exact',
+    async () => {
+      const load = generate(60_000);
+      await delay(3000);
+      const before = await leaders();
+      const planned = await drill();
+      expect(planned.code).toBe(0);
+      expect(planned.stdout).toContain('Nothing was done; flowledger drill --yes does it.');
+      expect(await leaders()).toEqual(before);
+      const { code, stdout } = await drill('--yes', '--json');
+      const report = JSON.parse(stdout);
+      expect({ ...report, partitions: [], at_ms: 0 }).toEqual({
+        at_ms: 0,
+        done: true,
+        refused: [],
+        missing: [],
+        partitions: [],
+        balance: { imbalances: [], divergences: [], booked: true },
+      });
+      expect(code).toBe(0);
+      const after = await leaders();
+      for (const seam of report.partitions) {
+        expect(seam).toMatchObject({ from: before[seam.partition], to: after[seam.partition], first_n: seam.last_n + 1, contiguous: true });
+        expect(seam.to).not.toBe(seam.from);
+        expect(seam.outputs).toBeGreaterThanOrEqual(2);
+        expect(seam.gap_ms).toBeGreaterThanOrEqual(0);
+      }
+      const elections = (await readAll(log, 'elections', 0, 'raw')).filter(({ key }) => key?.toString() === '0');
+      expect(electionCodec.decode(elections.at(-1)?.value as Buffer)).toMatchObject({
+        reason: 'drill',
+        evidence: expect.stringContaining('asked for by an operator'),
+      });
+      await load;
+      expect((await balanceOf(stack)).totals.lost_flows).toBe(0);
+      const outputs = await readAggregates(log, 0);
+      expect(outputs.map(({ n }) => n)).toEqual(outputs.map((_, at) => at + 1));
+    },
+    3 * minute,
+  );
+
+  test(
+    'it is refused while the other one is away, and nothing is done',
+    async () => {
+      const before = await leaders();
+      const away = before[0] === 'a' ? 'b' : 'a';
+      await stack.kill(`aggregator-${away}`);
+      const { code, stdout } = await drill('--yes', '--partition', '0');
+      expect(code).toBe(1);
+      expect(stdout).toContain(`partition 0: ${away} cannot take over from ${before[0]}: ${away} was never heard`);
+      expect(stdout).toContain('Nothing was done.');
+      expect((await leaders())[0]).toBe(before[0]);
+      await stack.startService(`aggregator-${away}`);
+      await stack.ready(`aggregator-${away}`);
+    },
+    2 * minute,
   );
 });
