@@ -13,10 +13,11 @@ import { Elections } from '../../core/elect/elections.ts';
 import { Hearing } from '../../core/elect/hearing.ts';
 import { readSeam, type Seam } from '../../core/feed/seam.ts';
 import { Verdicts } from '../../core/judge/verdicts.ts';
-import { electionCodec, healthCodec, outputCodec, UndecodableRecord, verdictCodec } from '../../schemas/codec.ts';
+import { electionCodec, healthCodec, outputCodec, verdictCodec } from '../../schemas/codec.ts';
 import { type Replica, topics } from '../../schemas/topics.ts';
 import type { Output } from '../../schemas/types.ts';
 import type { Config } from '../config.ts';
+import { decodedOrNull } from '../log-records.ts';
 import { auditUntilComplete } from './audit.ts';
 import { recordsOf } from './fold-config.ts';
 import { settingsOf } from './settings.ts';
@@ -121,11 +122,11 @@ function exitCodeOf({ refused, partitions, missing, balance }: Report): number {
 async function decideAll(log: Log, clock: Clock, config: Config, asked: readonly number[]): Promise<(Proposal | Refusal)[]> {
   const [hearing, elections, verdicts] = [new Hearing(), new Elections(), new Verdicts()];
   for await (const { value, appendedMs } of recordsOf(log, topics.elections.name, 0, 0)) {
-    const election = decoded(electionCodec.decode, value);
+    const election = decodedOrNull(electionCodec, value);
     if (election) elections.apply(election, appendedMs);
   }
   for await (const { value } of recordsOf(log, topics.verdicts.name, 0, 0)) {
-    const verdict = decoded(verdictCodec.decode, value);
+    const verdict = decodedOrNull(verdictCodec, value);
     if (verdict) verdicts.apply(verdict);
   }
   const { name } = topics.health;
@@ -136,7 +137,7 @@ async function decideAll(log: Log, clock: Clock, config: Config, asked: readonly
     while (clock.now() - listeningSinceMs < listenMs) {
       for (const { records } of await reader.poll(againMs)) {
         for (const { value } of records) {
-          const health = decoded(healthCodec.decode, value);
+          const health = decodedOrNull(healthCodec, value);
           if (health) hearing.hear(health, clock.now());
         }
       }
@@ -148,16 +149,6 @@ async function decideAll(log: Log, clock: Clock, config: Config, asked: readonly
   const { silent_after: silentAfterMs, stalled_after: stalledAfterMs, suspicion_quorum: suspicionQuorum } = config.watchdog;
   const heard = { partitions, hearing, elections, verdicts, listeningSinceMs };
   return asked.map((partition) => decideDrill(heard, { silentAfterMs, stalledAfterMs, suspicionQuorum }, partition, clock.now()));
-}
-
-/** null for what is no record of ours. @throws UnknownSchema */
-function decoded<T>(decode: (bytes: Uint8Array) => T, value: Uint8Array | null): T | null {
-  try {
-    return value && decode(value);
-  } catch (error) {
-    if (error instanceof UndecodableRecord) return null;
-    throw error;
-  }
 }
 
 type Outcome = Pick<Report, 'done' | 'partitions' | 'missing' | 'balance'>;
@@ -188,7 +179,7 @@ async function elect(log: Log, clock: Clock, proposals: readonly Proposal[]): Pr
     const first = await writer.append(topics.elections.name, 0, messages);
     const appended = new Map<number, number>();
     for await (const { value, appendedMs } of recordsOf(log, topics.elections.name, 0, first)) {
-      const election = decoded(electionCodec.decode, value);
+      const election = decodedOrNull(electionCodec, value);
       if (election?.watchdog === author) appended.set(election.partition, appendedMs);
     }
     const gone = proposals.filter(({ partition }) => !appended.has(partition)).map(({ partition }) => partition);
@@ -238,7 +229,7 @@ class SeamWatch {
       for (const { value, appendedMs } of records) {
         if (topic === topics.health.name) this.#hear(value);
         else {
-          const output = decoded(outputCodec.decode, value);
+          const output = decodedOrNull(outputCodec, value);
           if (output && !output.correction) this.#outputs.get(partition)?.push({ output, appendedMs });
         }
       }
@@ -246,7 +237,7 @@ class SeamWatch {
   }
 
   #hear(value: Uint8Array | null): void {
-    const health = decoded(healthCodec.decode, value);
+    const health = decodedOrNull(healthCodec, value);
     if (health?.role !== 'feed') return;
     for (const { partition, detail } of health.partitions) {
       const seam = readSeam(detail);

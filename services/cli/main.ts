@@ -20,6 +20,7 @@ const commands: Readonly<Record<string, Entry>> = {
   doctor: { summary: 'what is wrong or about to be, and the remedy', load: async () => (await import('./doctor.ts')).registerDoctor },
   errors: { summary: 'what a code of doctor means', load: async () => (await import('./errors.ts')).registerErrors },
   drill: { summary: 'a fail-over on purpose, and its seam', load: async () => (await import('./drill.ts')).registerDrill },
+  trace: { summary: 'what became of a flow', load: async () => (await import('./trace.ts')).registerTrace },
   down: { summary: 'stop what up has started', load: async () => (await import('./down.ts')).registerDown },
   decode: { summary: 'the network accounting records of a capture', load: async () => (await import('./decode.ts')).registerDecode },
   topics: { summary: 'create the topics, or verify their settings', load: async () => (await import('./topics.ts')).registerTopics },

@@ -1,11 +1,14 @@
 /** What an operator runs against a living system: each command on real processes, a real broker and a real Redis. */
 import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { Redis } from 'ioredis';
 import { KafkaAdmin } from '../../adapters/kafka-admin.ts';
 import type { Log } from '../../adapters/ports.ts';
+import { addressText } from '../../core/nar/address.ts';
 import { Stack } from '../../infra/stack.ts';
-import { electionCodec } from '../../schemas/codec.ts';
+import { electionCodec, narBatchCodec } from '../../schemas/codec.ts';
+import type { Nar } from '../../schemas/types.ts';
 import { balanceOf, openLog, quiet, readAggregates, readAll } from './reading.ts';
 
 const minute = 60_000;
@@ -178,5 +181,85 @@ describe('drill', () => {
       await stack.ready(`aggregator-${away}`);
     },
     2 * minute,
+  );
+});
+
+describe('trace', () => {
+  const trace = async (src: string, dst: string, ...options: string[]) => {
+    const { code, stdout, stderr } = await stack.command('trace', '--src', src, '--dst', dst, '--json', ...options);
+    expect(stderr).toBe('');
+    return { code, report: JSON.parse(stdout) };
+  };
+
+  interface Traced {
+    readonly batch: { readonly partition: number; readonly offset: number };
+    readonly nar: { readonly src_port: number; readonly time_flow_end_ms: number; readonly bytes: number };
+  }
+  const newestNar = async (partition: number) => {
+    const records = await readAll(log, 'nars', partition, 'committed');
+    const batches = records.map(({ value, offset }) => ({ offset, batch: narBatchCodec.decode(value as Buffer) }));
+    const newest = batches.findLast(({ batch }) => batch.nars.length > 0)!;
+    return { ...newest, nar: newest.batch.nars.at(-1)! };
+  };
+  const isOf = (flow: Traced, offset: number, nar: Nar) =>
+    flow.batch.partition === 1 &&
+    flow.batch.offset === offset &&
+    flow.nar.src_port === nar.src_port &&
+    flow.nar.time_flow_end_ms === nar.time_flow_end_ms &&
+    flow.nar.bytes === nar.bytes;
+
+  test(
+    'a flow is followed from its batch to its row in the ledger',
+    async () => {
+      await generate(500);
+      await balanceOf(stack);
+      const { offset, batch, nar } = await newestNar(1);
+      const { code, report } = await trace(addressText(nar.src_addr), addressText(nar.dst_addr), '--limit', '1000');
+      expect(code).toBe(0);
+      const flow = report.flows.find((one: Traced) => isOf(one, offset, nar));
+      expect(flow).toMatchObject({
+        verdict: 'billed',
+        nar: { bytes: expect.any(Number), protocol: 'netflow_v5' },
+        batch: { collector: 'collector-1', incarnation: batch.incarnation, sequence: batch.sequence, acknowledged_by: ['a', 'b'] },
+        output: { kind: 'usage' },
+        booked: true,
+      });
+      // The row that it names is one of that window and group, in accounting's topic as well.
+      const output = (await readAggregates(log, 1)).find(({ n }) => n === flow.output.n);
+      expect(output?.aggregate).toMatchObject({ kind: 'usage', window_start_ms: flow.window.start_ms });
+      expect(nar.time_flow_end_ms).toBeGreaterThanOrEqual(flow.window.start_ms);
+      expect(nar.time_flow_end_ms).toBeLessThan(flow.window.end_ms);
+      const text = await stack.command('trace', '--src', addressText(nar.src_addr), '--dst', addressText(nar.dst_addr));
+      expect(text.stdout).toMatch(/^BILLED: it is in the ledger/);
+    },
+    2 * minute,
+  );
+
+  test(
+    'one whose window was closed when it came is in an adjustment of it',
+    async () => {
+      const capture = fileURLToPath(new URL('../captures/nf5-softflowd.pcap', import.meta.url));
+      const { code: sent, stderr } = await stack.command('replay', capture, '--to', stack.listen());
+      expect({ sent, stderr: sent ? stderr : '' }).toEqual({ sent: 0, stderr: '' });
+      await balanceOf(stack);
+      const { offset, nar } = await newestNar(1);
+      const { report } = await trace(addressText(nar.src_addr), addressText(nar.dst_addr), '--limit', '1000');
+      const flow = report.flows.find((one: Traced) => isOf(one, offset, nar));
+      // Its end is years before its reception, so it counts an hour before that.
+      expect(flow).toMatchObject({ verdict: 'adjusted', window: { clamped: true }, output: { kind: 'adjustment' }, booked: true });
+      expect(flow.batch.appended_ms - flow.window.end_ms).toBeGreaterThan(3_590_000);
+      const output = (await readAggregates(log, 1)).find(({ n }) => n === flow.output.n);
+      expect(output?.aggregate).toMatchObject({ kind: 'adjustment', window_start_ms: flow.window.start_ms });
+    },
+    2 * minute,
+  );
+
+  test(
+    'one that is not in the log: said so, with what was lost at that time',
+    async () => {
+      const { code, report } = await trace('192.0.2.1', '192.0.2.2');
+      expect({ code, found: report.found, flows: report.flows }).toEqual({ code: 1, found: 0, flows: [] });
+    },
+    minute,
   );
 });
