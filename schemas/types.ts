@@ -43,7 +43,7 @@ export interface Election {
   leader: string;
   /** The leader before; empty at the first election. */
   previous: string;
-  /** initial, silent, stalled, suspected, stopping, stopped, quarantined or operator. */
+  /** initial, silent, stalled, suspected, stopping, stopped, quarantined, drill or operator. */
   reason: string;
   /** What was seen, in words and figures. */
   evidence: string;

@@ -1,5 +1,6 @@
 /** Reading a part of a partition from a position on, beside the loop's own reader. */
 import type { Log, LogRecord } from '../adapters/ports.ts';
+import { type Codec, UndecodableRecord } from '../schemas/codec.ts';
 
 const pollMs = 250;
 
@@ -24,4 +25,14 @@ export async function* recordsBetween(log: Log, topic: string, partition: number
 export async function recordAt(log: Log, topic: string, partition: number, offset: number): Promise<LogRecord | undefined> {
   for await (const record of recordsBetween(log, topic, partition, offset, offset + 1)) if (record.offset === offset) return record;
   return undefined;
+}
+
+/** null for what is no record of ours, which everybody reads over. @throws UnknownSchema */
+export function decodedOrNull<T>(codec: Codec<T>, value: Uint8Array | null): T | null {
+  try {
+    return value && codec.decode(value);
+  } catch (error) {
+    if (error instanceof UndecodableRecord) return null;
+    throw error;
+  }
 }

@@ -28,7 +28,7 @@ export interface Heard {
   readonly listeningSinceMs: number | null;
 }
 
-export type Reason = 'initial' | 'silent' | 'stalled' | 'suspected' | 'stopping' | 'stopped' | 'quarantined';
+export type Reason = 'initial' | 'silent' | 'stalled' | 'suspected' | 'stopping' | 'stopped' | 'quarantined' | 'drill';
 
 export type Proposal = Pick<Election, 'partition' | 'epoch' | 'previous' | 'evidence'> & { readonly leader: Replica; readonly reason: Reason };
 
@@ -46,6 +46,17 @@ export function decide(heard: Heard, options: ElectOptions, nowMs: number): Prop
     if (proposal) proposals.push(proposal);
   }
   return proposals;
+}
+
+/** Why there is no election of the other replica, in words. */
+export interface Refusal {
+  readonly partition: number;
+  readonly refusal: string;
+}
+
+/** The election of the other replica though nobody accuses the leader, or why it cannot be: the rules are those of any other election. */
+export function decideDrill(heard: Heard, options: ElectOptions, partition: number, nowMs: number): Proposal | Refusal {
+  return new PartitionView(heard, options, partition, nowMs).drill();
 }
 
 /** Elections of one partition within this time make the next one wait. */
@@ -100,6 +111,26 @@ class PartitionView {
     if (!accusation || !isEligible || this.#resting(accusation.reason)) return null;
     const evidence = `${accusation.evidence}; ${this.#standing(other)}`;
     return { partition: this.#partition, epoch: last.epoch + 1, leader: other, previous: leader, reason: accusation.reason, evidence };
+  }
+
+  drill(): Proposal | Refusal {
+    const { elections, hearing } = this.#heard;
+    const partition = this.#partition;
+    const last = elections.last(partition);
+    const leader = elections.leader(partition);
+    if (!last || !leader) return { partition, refusal: 'there was no election yet: is a watchdog running?' };
+    if (hearing.feed(partition)?.held) return { partition, refusal: 'it is held: see "flowledger audit"' };
+    const other = otherReplica(leader);
+    const refusal = this.#accuse(other)?.evidence ?? (this.#canLead(other) ? null : this.#notEligible(other));
+    if (refusal !== null) return { partition, refusal: `${other} cannot take over from ${leader}: ${refusal}` };
+    const evidence = `asked for by an operator; ${this.#standing(other)}`;
+    return { partition, epoch: last.epoch + 1, leader: other, previous: leader, reason: 'drill', evidence };
+  }
+
+  #notEligible(replica: Replica): string {
+    const part = this.#heard.hearing.partition(replica, this.#partition);
+    if (!part) return `${replica} was not heard`;
+    return part.health.state === 'running' ? this.#standing(replica) : `${replica} is ${part.health.state} ${part.health.detail}`.trim();
   }
 
   #first(): Proposal | null {

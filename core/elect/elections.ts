@@ -20,8 +20,9 @@ export class Elections {
     const lastEpoch = this.#last.get(partition)?.epoch ?? 0;
     if (!isReplica(election.leader) || epoch < lastEpoch) return false;
     this.#last.set(partition, election);
-    // What several watchdogs wrote at once is one election.
-    if (reason !== 'initial' && epoch > lastEpoch) this.#heardMs.set(partition, [...(this.#heardMs.get(partition) ?? []), heardMs].slice(-heardMax));
+    // What several watchdogs wrote at once is one election. After a drill nobody was at fault, so the next election need not wait.
+    if (reason !== 'initial' && reason !== 'drill' && epoch > lastEpoch)
+      this.#heardMs.set(partition, [...(this.#heardMs.get(partition) ?? []), heardMs].slice(-heardMax));
     return true;
   }
 
@@ -34,7 +35,7 @@ export class Elections {
     return leader !== undefined && isReplica(leader) ? leader : null;
   }
 
-  /** When the partition's elections since then were heard, the initial one aside, each epoch once, in log order. */
+  /** When the partition's elections since then were heard, the initial one and drills aside, each epoch once, in log order. */
   heardSince(partition: number, sinceMs: number): number[] {
     return (this.#heardMs.get(partition) ?? []).filter((heardMs) => heardMs >= sinceMs);
   }

@@ -24,6 +24,7 @@ import type { Replacement } from './correction.ts';
 import { type AggregatesMessage, messageOf } from './message.ts';
 import type { OutputPlace } from './output-heads.ts';
 import { ReplicaOutputs, type Taken } from './replica-outputs.ts';
+import type { Seam } from './seam.ts';
 import { correctedTail, type Tail } from './tail.ts';
 
 export interface FeedOptions {
@@ -90,6 +91,9 @@ export class FeedPartition {
   #phase: Phase = { name: 'starting', notBeforeMs: 0 };
   #tail: Tail | null = null;
   #leader: Replica | null = null;
+  /** Whose outputs were written last. */
+  #emittedOf: Replica | null = null;
+  #seam: Seam | null = null;
   #failures = 0;
   #takingOver = false;
   #startedAgain = false;
@@ -128,6 +132,11 @@ export class FeedPartition {
 
   get leader(): Replica | null {
     return this.#leader;
+  }
+
+  /** The last one that this feed has made; null while it has emitted of one replica only. */
+  get seam(): Seam | null {
+    return this.#seam;
   }
 
   /** How long n may stand still before a feed that stands by takes over. */
@@ -375,8 +384,15 @@ export class FeedPartition {
     const messages = this.#nextMessages(nowMs);
     const phase = this.#phase;
     if (phase.name !== 'active' || messages.length === 0) return { do: 'wait' };
+    this.#noteSeam(this.#leader!, this.#tail!.n);
     this.#phase = { ...phase, sent: { lastN: this.#tail!.n + messages.length, atMs: nowMs } };
     return { do: 'emit', messages };
+  }
+
+  /** A transaction is begun when the one before it was read back, so all up to n is of the former leader. */
+  #noteSeam(leader: Replica, n: number): void {
+    if (this.#emittedOf !== null && this.#emittedOf !== leader) this.#seam = { from: this.#emittedOf, to: leader, n };
+    this.#emittedOf = leader;
   }
 
   #nextMessages(nowMs: number): AggregatesMessage[] {

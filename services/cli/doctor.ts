@@ -24,8 +24,9 @@ import {
   UnknownSchema,
 } from '../../schemas/codec.ts';
 import { allTopics, outputTopic, topics } from '../../schemas/topics.ts';
+import type { NarBatch } from '../../schemas/types.ts';
 import type { Config } from '../config.ts';
-import { recordsBetween } from '../log-records.ts';
+import { decodedOrNull, recordsBetween } from '../log-records.ts';
 import {
   brokerFindings,
   clockFindings,
@@ -119,13 +120,13 @@ function faultIn(error: unknown): LogFault {
   throw error;
 }
 
-/** A fault of the log is not the end of the examination: what depends on it was not looked at, and that is said. */
+/** A fault of the log, or a record of a newer release, is not the end of the examination: what depends on it was not looked at, and that is said. */
 async function check(name: string, look: () => Promise<Seen>): Promise<Check> {
   try {
     const [seen, findings] = await look();
     return { name, seen, done: true, findings };
   } catch (error) {
-    if (!(error instanceof LogFault)) throw error;
+    if (!(error instanceof LogFault || error instanceof UnknownSchema)) throw error;
     return { name, seen: error.message, done: false, findings: [] };
   }
 }
@@ -224,21 +225,24 @@ async function lookAtExporters(log: Log): Promise<Seen> {
   for (let partition = 0; partition < (await log.partitionCount(name)); partition++) {
     const { startOffset, endOffset } = await log.bounds(name, partition);
     for await (const { value } of recordsBetween(log, name, partition, Math.max(startOffset, endOffset - batchesLately), endOffset)) {
-      if (value) noteExporters(exporters, value);
+      const batch = batchIn(value);
+      if (batch) noteExporters(exporters, batch);
     }
   }
   return [`${exporters.size} were heard lately`, exporterFindings([...exporters.values()])];
 }
 
-function noteExporters(exporters: Map<string, ExporterFacts>, value: Uint8Array): void {
-  let batch: ReturnType<typeof narBatchCodec.decode>;
+/** null for one of a schema that is not known, too: the check of the schemas tells it. */
+function batchIn(value: Uint8Array | null): NarBatch | null {
   try {
-    batch = narBatchCodec.decode(value);
+    return decodedOrNull(narBatchCodec, value);
   } catch (error) {
-    // The check of the schemas tells it.
-    if (error instanceof UnknownSchema || error instanceof UndecodableRecord) return;
+    if (error instanceof UnknownSchema) return null;
     throw error;
   }
+}
+
+function noteExporters(exporters: Map<string, ExporterFacts>, batch: NarBatch): void {
   batch.exporters.forEach((report, index) => {
     const name = `${report.sampler_address} domain ${report.observation_domain_id} (${report.protocol})`;
     const nars = batch.nars.filter(({ exporter }) => exporter === index);

@@ -5,9 +5,10 @@ import { openKafka } from '../../adapters/kafka.ts';
 import { openLogger } from '../../adapters/logger.ts';
 import type { Log } from '../../adapters/ports.ts';
 import { Verdicts } from '../../core/judge/verdicts.ts';
-import { electionCodec, UndecodableRecord, verdictCodec } from '../../schemas/codec.ts';
+import { electionCodec, verdictCodec } from '../../schemas/codec.ts';
 import { type Replica, topics } from '../../schemas/topics.ts';
 import type { Election, Health, PartitionHealth, Verdict } from '../../schemas/types.ts';
+import { decodedOrNull } from '../log-records.ts';
 import { recordsOf } from './fold-config.ts';
 import { newestHealth } from './health-records.ts';
 import { settingsOf } from './settings.ts';
@@ -155,10 +156,10 @@ function order(role: string): number {
 }
 
 /** Of two records with one epoch the last counts; a lower epoch never does. */
-export async function readElections(log: Log): Promise<Map<number, Election>> {
+async function readElections(log: Log): Promise<Map<number, Election>> {
   const elections = new Map<number, Election>();
   for await (const { value } of recordsOf(log, topics.elections.name, 0, 0)) {
-    const election = value && decodable(() => electionCodec.decode(value));
+    const election = decodedOrNull(electionCodec, value);
     if (election && election.epoch >= (elections.get(election.partition)?.epoch ?? 0)) elections.set(election.partition, election);
   }
   return elections;
@@ -167,20 +168,10 @@ export async function readElections(log: Log): Promise<Map<number, Election>> {
 async function readVerdicts(log: Log): Promise<Verdicts> {
   const verdicts = new Verdicts();
   for await (const { value } of recordsOf(log, topics.verdicts.name, 0, 0)) {
-    const verdict = value && decodable(() => verdictCodec.decode(value));
+    const verdict = decodedOrNull(verdictCodec, value);
     if (verdict) verdicts.apply(verdict);
   }
   return verdicts;
-}
-
-/** Nobody follows what is no record of ours. */
-function decodable<T>(decode: () => T): T | null {
-  try {
-    return decode();
-  } catch (error) {
-    if (!(error instanceof UndecodableRecord)) throw error;
-    return null;
-  }
 }
 
 function isUp({ health, ageMs }: Report): boolean {

@@ -6,6 +6,7 @@ import { type Clock, type Fetched, type Log, LogFault, type Logger, type LogRead
 import type { Digest } from '../../core/aggregate/chain.ts';
 import { Elections } from '../../core/elect/elections.ts';
 import { FeedPartition } from '../../core/feed/partition.ts';
+import { seamText } from '../../core/feed/seam.ts';
 import { Verdicts } from '../../core/judge/verdicts.ts';
 import { electionCodec, healthCodec, UndecodableRecord, verdictCodec } from '../../schemas/codec.ts';
 import { messageBytesMax, replicas, topics } from '../../schemas/topics.ts';
@@ -278,6 +279,6 @@ function partitionHealth(partition: FeedPartition, nowMs: number): PartitionHeal
     watermark_ms: tail?.watermarkMs ?? 0,
     open_flows: 0,
     state: partition.isStarved ? 'stopped' : stateNames[partition.phase.name],
-    detail: partition.describe(),
+    detail: partition.describe() || (partition.seam ? seamText(partition.seam) : ''),
   };
 }

@@ -5,6 +5,7 @@ import type { Ledger } from '../../adapters/ledger.ts';
 import { openLedger } from '../../adapters/ledger-sqlite.ts';
 import type { Logger, LogRecord } from '../../adapters/ports.ts';
 import { Fold } from '../../core/aggregate/fold.ts';
+import { readSeam } from '../../core/feed/seam.ts';
 import { enter, newBooking } from '../../core/ledger/book.ts';
 import { healthCodec, narBatchCodec, outputBlockCodec, outputCodec, snapshotChunkCodec, verdictCodec } from '../../schemas/codec.ts';
 import { otherReplica, outputTopic, type Replica, replicas, snapshotTopic, topics } from '../../schemas/topics.ts';
@@ -190,7 +191,15 @@ async function expectHealed(wrong: Replica): Promise<void> {
   expect(said[1]!.begins).toBe(broker.partition(outputTopic(wrong).name, 0).startOffset);
   expectAggregatesRight();
   for (const replica of replicas) expectClean(replica);
-  expect(lastHealth('feed', 'feed-1')).toMatchObject({ ready: true, reasons: [], partitions: [{ state: 'running', detail: '' }] });
+  const feed = lastHealth('feed', 'feed-1');
+  expect(feed).toMatchObject({ ready: true, reasons: [], partitions: [{ state: 'running' }] });
+  // Where it had emitted of the wrong one, it says up to where: before its first wrong output.
+  const { detail } = feed.partitions[0]!;
+  if (detail !== '') {
+    const seam = readSeam(detail);
+    expect(seam).toMatchObject({ from: wrong, to: sound });
+    expect(seam!.n).toBeLessThan(said[0]!.n);
+  }
   for (const replica of replicas)
     expect(lastHealth('aggregator', replica)).toMatchObject({ ready: true, reasons: [], partitions: [{ state: 'running' }] });
   for (const replica of replicas) expectSnapshotsRight(replica);

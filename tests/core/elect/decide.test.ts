@@ -1,5 +1,5 @@
 import { describe, expect, test } from '@jest/globals';
-import { decide, type ElectOptions, type Heard, restMs } from '../../../core/elect/decide.ts';
+import { decide, decideDrill, type ElectOptions, type Heard, restMs } from '../../../core/elect/decide.ts';
 import { Elections } from '../../../core/elect/elections.ts';
 import { Hearing } from '../../../core/elect/hearing.ts';
 import { Verdicts } from '../../../core/judge/verdicts.ts';
@@ -67,6 +67,10 @@ class Scene {
     const { hearing, elections, verdicts, listeningSinceMs } = this;
     const heard: Heard = { partitions: 1, hearing, elections, verdicts, listeningSinceMs };
     return decide(heard, { ...options, ...changed }, this.nowMs);
+  }
+  drill() {
+    const { hearing, elections, verdicts, listeningSinceMs } = this;
+    return decideDrill({ partitions: 1, hearing, elections, verdicts, listeningSinceMs }, options, 0, this.nowMs);
   }
   /** Carries out what is decided, as the log would. */
   elect() {
@@ -360,4 +364,41 @@ test('a partition is decided by itself: another leader, another n, another accus
   const { hearing, elections, verdicts, listeningSinceMs } = scene;
   const heard = { partitions: 2, hearing, elections, verdicts, listeningSinceMs };
   expect(decide(heard, options, scene.nowMs)).toMatchObject([{ partition: 1, leader: 'a', previous: 'b', reason: 'stopped' }]);
+});
+
+describe('a drill', () => {
+  test('elects the other one though nobody accuses the leader', () => {
+    expect(new Scene().decide()).toEqual([]);
+    expect(new Scene().drill()).toEqual({
+      partition: 0,
+      epoch: 2,
+      leader: 'b',
+      previous: 'a',
+      reason: 'drill',
+      evidence: 'asked for by an operator; b was heard 0 ms ago at n 50, the feed is at n 50',
+    });
+  });
+
+  test('is refused by the rules of any other election, and says why', () => {
+    const refusal = (scene: Scene) => (scene.drill() as { refusal?: string }).refusal;
+    expect(refusal(new Scene(null))).toMatch(/^there was no election yet/);
+    expect(refusal(new Scene().feed({ state: 'held' }))).toMatch(/^it is held/);
+    expect(refusal(new Scene().b({ n: 49 }))).toBe('b cannot take over from a: b was heard 0 ms ago at n 49, the feed is at n 50');
+    expect(refusal(new Scene().b({ chain: Buffer.alloc(16, 9) }))).toMatch(/^b cannot take over from a/);
+    expect(refusal(new Scene().b({ state: 'starting' }))).toBe('b cannot take over from a: b is starting');
+    expect(refusal(new Scene().b({}, { stopping: true }))).toBe('b cannot take over from a: b says that it stops');
+    expect(refusal(new Scene().later(1_001).a())).toBe('b cannot take over from a: b was last heard 1001 ms ago');
+    expect(refusal(new Scene().judges('b'))).toMatch(/^b cannot take over from a: b is in quarantine/);
+    expect(refusal(new Scene().suspects('c', 'b'))).toMatch(/^b cannot take over from a: acknowledgments of b stay out at c/);
+  });
+
+  test('lets no later election wait', () => {
+    const scene = new Scene();
+    for (const leader of ['b', 'a'] as const) {
+      const epoch = (scene.elections.last(0)?.epoch ?? 0) + 1;
+      scene.elections.apply(election({ epoch, leader, reason: 'drill' }), scene.nowMs);
+    }
+    expect(scene.elections.heardSince(0, 0)).toEqual([]);
+    expect(scene.suspects('c', 'a').decide()).toMatchObject([{ leader: 'b', reason: 'suspected' }]);
+  });
 });

@@ -573,3 +573,28 @@ describe('what is not needed any more', () => {
     expect(fenced.feed.cuttable()).toBeNull();
   });
 });
+
+describe('the seam between two leaders', () => {
+  test('is where the first output of the other one was written, whatever was under way at the election', () => {
+    const scene = new Scene().elect('a').gets('a', 1, 5).gets('b', 1, 3);
+    expect(scene.emits()).toEqual([1, 2, 3, 4, 5]);
+    scene.elect('b').readsBack(...history.slice(0, 5));
+    expect(scene.feed.seam).toBeNull();
+    scene.gets('b', 4, 7);
+    expect(scene.emits()).toEqual([6, 7]);
+    expect(scene.feed.seam).toEqual({ from: 'a', to: 'b', n: 5 });
+  });
+
+  test('there is none while both elections are of one replica, nor after a transaction that comes to nothing', () => {
+    const scene = new Scene().elect('a').gets('a', 1, 4).gets('b', 1, 4);
+    expect(scene.emits()).toEqual([1, 2, 3, 4]);
+    scene
+      .readsBack(...history.slice(0, 4))
+      .elect('b')
+      .elect('a')
+      .gets('a', 5, 5)
+      .gets('b', 5, 5);
+    expect(scene.emits()).toEqual([5]);
+    expect(scene.feed.seam).toBeNull();
+  });
+});
