@@ -216,7 +216,10 @@ function schemaFact(place: string, codec: Codec<unknown>, value: Uint8Array): Sc
 async function lookAtServices(log: Log): Promise<Seen> {
   const [status, records] = [await readStatus(log), await newestHealthRecords(log, systemClock)];
   const up = status.services.filter((service) => service.up).length;
-  return [`${up} services are up, ${status.partitions.length} partitions`, [...statusFindings(status), ...copyFindings(records)]];
+  return [
+    `${up} services are up, ${status.partitions.length} partitions`,
+    [...statusFindings(status), ...copyFindings(records.map(({ health }) => health))],
+  ];
 }
 
 async function lookAtExporters(log: Log): Promise<Seen> {
