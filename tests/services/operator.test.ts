@@ -7,6 +7,7 @@ import { electionCodec, narBatchCodec, outputCodec } from '../../schemas/codec.t
 import { type Replica, replicas } from '../../schemas/topics.ts';
 import type { FoldConfig, Nar, NarBatch, Output } from '../../schemas/types.ts';
 import { Aggregator } from '../../services/aggregator/aggregator.ts';
+import { lookAtExporters, lookAtSchemas } from '../../services/cli/doctor.ts';
 import { carryOut, decideAll } from '../../services/cli/drill.ts';
 import { SystemWatch } from '../../services/cli/system-watch.ts';
 import { renderTop } from '../../services/cli/top-view.ts';
@@ -14,7 +15,7 @@ import { traceFlows } from '../../services/cli/trace.ts';
 import { loadConfig } from '../../services/config.ts';
 import { Feed } from '../../services/feed/feed.ts';
 import { Watchdog } from '../../services/watchdog/watchdog.ts';
-import { batch, beginning, nar, second, standard } from '../core/aggregate/log-of-batches.ts';
+import { batch, beginning, nar, report, second, standard } from '../core/aggregate/log-of-batches.ts';
 import { ModelClock, ProcessHandle } from '../simulation/model-clock.ts';
 import { ModelBroker } from '../simulation/model-log.ts';
 
@@ -89,6 +90,39 @@ async function command<Result>(run: () => Promise<Result>): Promise<Result> {
 const log = () => broker.connect();
 const emitted = (): Output[] => [...broker.partition('aggregates', 0).committed()].map(({ value }) => outputCodec.decode(value!));
 const lastElection = () => electionCodec.decode([...broker.partition('elections', 0).committed()].at(-1)!.value!);
+
+describe('doctor', () => {
+  const codes = ([, findings]: readonly [string, readonly { code: string; found: string }[]]) =>
+    findings.map(({ code, found }) => `${code} ${found}`);
+
+  test('looks at the newest record of every partition', async () => {
+    await traffic(5_000);
+    const [seen, sound] = await command(() => lookAtSchemas(log()));
+    expect(sound).toEqual([]);
+    const partitions = Number(/^the newest records of (\d+) partitions$/.exec(seen)?.[1]);
+    expect(partitions).toBeGreaterThanOrEqual(8);
+    const newer = Buffer.from([0, 0, 0, 0, 99, 1, 2, 3]);
+    broker.append(broker.partition('agreements', 0), [{ key: Buffer.from('0'), value: newer }], null);
+    broker.append(broker.partition('verdicts', 0), [{ key: Buffer.from('0/a'), value: Buffer.from('none of ours') }], null);
+    expect(codes(await command(() => lookAtSchemas(log()))).sort()).toEqual([
+      expect.stringMatching(/^FL501 the newest record of agreements\/0: schema id 99 is not known/),
+      expect.stringMatching(/^FL502 the newest record of verdicts\/0: /),
+    ]);
+  });
+
+  test('adds up what the newest batches say of each exporter', async () => {
+    await traffic(2_000);
+    expect(codes(await command(() => lookAtExporters(log())))).toEqual([]);
+    const nars = [flow({ sampling_rate: 0 }), flow({ sampling_rate: 0 }), flow({ exporter: 1 })];
+    sendNext(nars, { exporters: [report(nars, 0, { lost_on_wire_flows: 4 }), report(nars, 1, { undecodable_datagrams: 2 })] });
+    sendNext([flow()], { exporters: [report([flow()], 0, { lost_on_wire_flows: 1 })] });
+    const found = codes(await command(() => lookAtExporters(log())));
+    expect(found).toContainEqual('FL703 192.0.2.1 domain 0 (ipfix): 5 flows and 0 datagrams lately');
+    expect(found).toContainEqual('FL701 192.0.2.2 domain 0 (ipfix): 2 datagrams could not be decoded lately');
+    expect(found).toContainEqual(expect.stringMatching(/^FL702 192\.0\.2\.1 domain 0 \(ipfix\): 2 of \d+ flows lately$/));
+    expect(found).toHaveLength(3);
+  });
+});
 
 describe('a drill', () => {
   const decideNow = () => command(() => decideAll(log(), clock, settings.watchdog, [0]));
@@ -216,7 +250,10 @@ describe('trace', () => {
         },
       ],
     });
-    const report = await trace(clock.now());
-    expect(report).toMatchObject({ found: 0, flows: [], losses: [{ reason: 'store_full', exporter: '192.0.2.7', flows: 3, partition: 0 }] });
+    expect(await trace(clock.now())).toMatchObject({
+      found: 0,
+      flows: [],
+      losses: [{ reason: 'store_full', exporter: '192.0.2.7', flows: 3, partition: 0 }],
+    });
   });
 });
