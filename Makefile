@@ -9,7 +9,9 @@ JEST := node --experimental-vm-modules --disable-warning=ExperimentalWarning nod
 RUN := node --disable-warning=ExperimentalWarning
 SEED ?= 1
 RUNS ?= 200
-TESTED_RUNS ?= 500
+TESTED_RUNS ?= 3000
+# A spoilt datagram takes some microseconds, a simulated history some tenths of a second.
+FUZZ_RUNS := $(if $(filter command line environment,$(origin RUNS)),$(RUNS),1000000)
 INSTALLED := node_modules/.package-lock.json
 
 .PHONY: help
@@ -54,6 +56,10 @@ simulate: $(INSTALLED) ## the real loops on model adapters with faults: SEED= RU
 .PHONY: mutate
 mutate: $(INSTALLED) ## switches off each guard of the protocol in turn: each must be noticed by the simulation
 	$(RUN) tests/simulation/mutate.ts
+
+.PHONY: fuzz
+fuzz: $(INSTALLED) ## spoilt datagrams for the decoders, RUNS= of them; what is found goes into tests/fuzz/corpus
+	$(RUN) tests/fuzz/fuzz.ts --seed $(SEED) --runs $(FUZZ_RUNS)
 
 .PHONY: integration
 integration: backends ## tests against a real Kafka and a real Redis

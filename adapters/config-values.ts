@@ -218,6 +218,39 @@ function readAccountPrefix(value: unknown): AccountPrefix | undefined {
   return prefix.includes('/') && readPrefix(prefix) !== undefined ? { prefix, account: String(account) } : undefined;
 }
 
+export interface SamplingPrefix {
+  readonly prefix: string;
+  /** One packet in so many. */
+  readonly rate: number;
+}
+
+/** At which rate the exporters of a prefix, or one of them, sample: `{prefix: 198.51.100.0/24, rate: 1000}`, or `198.51.100.1=1000`. */
+export function samplingPrefixes() {
+  const accepted = 'a prefix or an address, and a rate from 1 to 4294967295, such as {prefix: 198.51.100.0/24, rate: 1000} or 198.51.100.1=1000';
+  const pair = z.codec(z.unknown(), z.custom<SamplingPrefix>(), {
+    decode(value, context) {
+      const result = readSamplingPrefix(value);
+      if (result) return result;
+      context.issues.push({ code: 'custom', message: accepted, input: value });
+      return z.NEVER;
+    },
+    encode: (value) => value,
+  });
+  return listOf<SamplingPrefix>([], pair);
+}
+
+function readSamplingPrefix(value: unknown): SamplingPrefix | undefined {
+  if (typeof value === 'string') {
+    const [prefix, rate, ...rest] = value.split('=');
+    return rest.length > 0 ? undefined : readSamplingPrefix({ prefix, rate });
+  }
+  if (typeof value !== 'object' || value === null || Object.keys(value).length !== 2) return undefined;
+  const { prefix, rate } = value as { prefix?: unknown; rate?: unknown };
+  if (typeof prefix !== 'string' || !/^[1-9]\d{0,9}$/.test(String(rate)) || Number(rate) > 0xffff_ffff) return undefined;
+  const whole = readPrefix(prefix);
+  return whole === undefined ? undefined : { prefix: whole, rate: Number(rate) };
+}
+
 function within(value: number | undefined, min = 0, max = Number.MAX_SAFE_INTEGER): number | undefined {
   return value !== undefined && value >= min && value <= max ? value : undefined;
 }

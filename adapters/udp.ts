@@ -185,6 +185,6 @@ function bufferOf(socket: Socket): number {
   return socket.getRecvBufferSize() / (process.platform === 'linux' ? 2 : 1);
 }
 
-function plainAddress(address: string): string {
+export function plainAddress(address: string): string {
   return address.startsWith('::ffff:') && address.includes('.') ? address.slice(7) : address;
 }

@@ -234,7 +234,7 @@ export interface ExporterReport {
 }
 
 export interface Loss {
-  /** store_full, memory_full, store_lost, released, refused_by_broker or volatile_ended. */
+  /** store_full, memory_full, store_lost, released, refused_by_broker, volatile_ended or session_lost. */
   reason: string;
   /** Empty where it is not known. */
   sampler_address: string;

@@ -1,9 +1,9 @@
 /** The whole configuration: what all services share, and each service's own section. */
-import { type ConfigSources, describeConfig, readConfig } from '../adapters/config.ts';
+import { ConfigError, type ConfigSources, describeConfig, readConfig } from '../adapters/config.ts';
 import { accountPrefixes, addresses, choice, count, duration, flag, type SectionOf, section, text, texts, url } from '../adapters/config-values.ts';
 import { accountingConfig } from './accounting/config.ts';
 import { aggregatorConfig } from './aggregator/config.ts';
-import { collectorConfig } from './collector/config.ts';
+import { collectorConfig, collectorFaults } from './collector/config.ts';
 import { feedConfig } from './feed/config.ts';
 import { judgeConfig } from './judge/config.ts';
 import { watchdogConfig } from './watchdog/config.ts';
@@ -69,10 +69,14 @@ export type AggregateConfig = Config['aggregate'];
 
 /** @throws ConfigError with one line for every fault: where it stands, what was found, what is accepted. */
 export function loadConfig(sources: ConfigSources): Config {
-  return readConfig(sections, sources);
+  const config = readConfig(sections, sources);
+  const faults = collectorFaults(config.collector);
+  if (faults.length > 0) throw new ConfigError(faults);
+  return config;
 }
 
 /** The effective configuration as YAML, each key that is not at its default with where it came from. @throws ConfigError */
 export function describeEffectiveConfig(sources: ConfigSources): string {
+  loadConfig(sources);
   return describeConfig(sections, sources);
 }

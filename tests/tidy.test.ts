@@ -126,6 +126,7 @@ describe('libraries', () => {
     yaml: ['adapters/config.ts'],
     commander: ['services/cli/'],
     'node:sqlite': ['adapters/ledger-sqlite.ts'],
+    'node:tls': ['adapters/tcp.ts'],
     'node:dgram': ['adapters/udp.ts', 'adapters/udp-sender.ts', 'infra/'],
   };
   const library = (name: string) => (name.startsWith('node:') ? name : name.split('/')[0]) as string;
@@ -182,6 +183,7 @@ describe('files', () => {
       'tests/integration/flip-on-signal.ts',
       'tests/simulation/worker.ts',
       'tests/simulation/mutate.ts',
+      'tests/fuzz/fuzz.ts',
       'tests/torture/torture.ts',
       'tests/torture/failover-trials.ts',
     ]);

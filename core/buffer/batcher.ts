@@ -185,9 +185,8 @@ export class Batcher {
   }
 
   /** Something may be missing of which nobody knows how much: the balance is to show a doubt, not a zero. */
-  doubt(): void {
-    const loss = unknownLoss('store_lost');
-    (this.#open[0] as OpenBatch).losses.set('', { loss, bytes: 0, packets: 0 });
+  doubt(reason: LossReason = 'store_lost'): void {
+    (this.#open[0] as OpenBatch).losses.set(reason, { loss: unknownLoss(reason), bytes: 0, packets: 0 });
   }
 
   #refuse(batch: OpenBatch, reason: LossReason, nar: Nar, exporter: ExporterIdentity): void {

@@ -38,8 +38,8 @@ export function writeNar(into: Uint8Array, start: number, nar: Nar, exporter: nu
   numbers[3] = nar.time_flow_end_ms;
   numbers[4] = nar.time_received_ms;
   at = writeNumbers(into, at, 5);
-  // The branch of the union.
   if (nar.details !== null) return writeDetails(into, at, nar.details);
+  // The union's branch for null.
   into[at] = 0;
   return at + 1;
 }

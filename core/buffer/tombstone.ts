@@ -1,7 +1,7 @@
 /** What a batch becomes when its NARs cannot travel: the same number in the log, the same datagram counts, and a Loss in place of the NARs. */
 import type { ExporterReport, Loss, NarBatch } from '../../schemas/types.ts';
 
-export type LossReason = 'store_full' | 'memory_full' | 'store_lost' | 'released' | 'refused_by_broker' | 'volatile_ended';
+export type LossReason = 'store_full' | 'memory_full' | 'store_lost' | 'released' | 'refused_by_broker' | 'volatile_ended' | 'session_lost';
 
 /**
  * The batch without its NARs: each exporter's NARs are a Loss with exact totals, its reports count only what was rejected as decoded (the fold counts

@@ -103,6 +103,8 @@ export class FeedPartition {
   #duels = 0;
   #patienceMs: number;
   #placeNotBeforeMs = 0;
+  /** The tail as the log itself told it, or as a transaction left it that the client says was committed and that was read back. */
+  #confirmedN = 0;
   #correctNotBeforeMs = 0;
   /** Why aggregates cannot be corrected; '' while nobody has found that. */
   #uncorrectable = '';
@@ -244,6 +246,7 @@ export class FeedPartition {
     if (this.#takingOver) this.takeOvers++;
     if (tail.n === this.#tail?.n && !sameChain(tail.chain, this.#tail.chain)) this.#noteCorrection();
     this.#setTail(tail);
+    this.#confirmedN = tail.n;
     for (const replica of replicas) if (!this.outputs[replica].continues(tail.n)) this.outputs[replica].displace(false);
     if (this.#phase.name !== 'held') this.#phase = { name: 'active', sinceMs: nowMs, sent: null };
     this.#holdIfDiverged();
@@ -332,7 +335,8 @@ export class FeedPartition {
   cuttable(): OutputPlace | null {
     if (this.#phase.name !== 'active') return null;
     const { a, b } = this.outputs;
-    const n = this.#comparison.agreedN;
+    // K8: what was read may be of a transaction that is aborted.
+    const n = Math.min(this.#comparison.agreedN, this.#confirmedN);
     const [ofA, ofB] = [a.keepFrom(n), b.keepFrom(n)];
     return ofA === null || ofB === null ? null : { n, a: ofA, b: ofB };
   }
@@ -375,6 +379,8 @@ export class FeedPartition {
       this.#startAgain(nowMs);
       return { do: 'wait' };
     }
+    // Whoever asks has come to the end of the transaction before.
+    this.#confirmedN = this.#tail?.n ?? 0;
     const messages = this.#nextMessages(nowMs);
     const phase = this.#phase;
     if (phase.name !== 'active' || messages.length === 0) return { do: 'wait' };

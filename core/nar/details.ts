@@ -13,6 +13,29 @@ export type DetailOctetField = (typeof detailOctetFields)[number];
 export type DetailNumberField = (typeof detailNumberFields)[number];
 
 const noOctets = Buffer.alloc(0);
+/** Of ICMP's type and code, since 0 and 0 are an echo reply. */
+const notSaid = -1;
+
+/** Takes back what is said. Written out: it is done for each sampled packet. */
+export function sayNothing(details: NarDetails): void {
+  details.src_mac = noOctets;
+  details.dst_mac = noOctets;
+  details.mpls_labels = noOctets;
+  details.nat_src_addr = noOctets;
+  details.nat_dst_addr = noOctets;
+  details.bgp_next_hop = noOctets;
+  details.application_id = noOctets;
+  details.src_vlan = 0;
+  details.dst_vlan = 0;
+  details.customer_vlan = 0;
+  details.nat_src_port = 0;
+  details.nat_dst_port = 0;
+  details.icmp_type = notSaid;
+  details.icmp_code = notSaid;
+  details.ingress_vrf = 0;
+  details.egress_vrf = 0;
+  details.forwarding_status = 0;
+}
 
 /** Says nothing. */
 export function noDetails(): NarDetails {
@@ -29,17 +52,16 @@ export function noDetails(): NarDetails {
     customer_vlan: 0,
     nat_src_port: 0,
     nat_dst_port: 0,
-    icmp_type: detailNotSaid('icmp_type'),
-    icmp_code: detailNotSaid('icmp_code'),
+    icmp_type: notSaid,
+    icmp_code: notSaid,
     ingress_vrf: 0,
     egress_vrf: 0,
     forwarding_status: 0,
   };
 }
 
-/** Type 0 and code 0 are an echo reply. */
 export function detailNotSaid(field: DetailNumberField): number {
-  return field === 'icmp_type' || field === 'icmp_code' ? -1 : 0;
+  return field === 'icmp_type' || field === 'icmp_code' ? notSaid : 0;
 }
 
 /** Octets of a stack's entry: label (20 bits), traffic class (3), bottom of stack (1). */

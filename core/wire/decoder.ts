@@ -2,6 +2,7 @@
 import type { ExporterReport, Nar } from '../../schemas/types.ts';
 import { Cursor, readUnsigned } from './cursor.ts';
 import { type DecoderCounters, noCounts } from './decoder-counters.ts';
+import { type DecoderLimits, defaultDecoderLimits } from './decoder-limits.ts';
 import { Exporter, type ExporterSlot, type ExportProtocol, exporterKey, type WaitingDatagram, type WaitingSet } from './exporter.ts';
 import { ExporterMemory, type MemoryChange } from './exporter-memory.ts';
 import { signatureOf } from './exporter-sequence.ts';
@@ -19,37 +20,9 @@ import { layOut, type Template } from './template.ts';
 import { recordsMaxIn, WaitingSets } from './waiting.ts';
 
 export type { DecoderCounters } from './decoder-counters.ts';
+export { type DecoderLimits, defaultDecoderLimits } from './decoder-limits.ts';
 export type { ExporterSlot, ExportProtocol } from './exporter.ts';
 export type { MemoryChange } from './exporter-memory.ts';
-
-export interface DecoderLimits {
-  /** Exporters (address, observation domain, protocol) that are known at a time; datagrams of further ones are refused. */
-  readonly exportersMax: number;
-  readonly exportersPerAddressMax: number;
-  /** Fields of all templates and samplers together; each template costs a few more than it has. */
-  readonly fieldsMax: number;
-  readonly templatesPerExporterMax: number;
-  readonly fieldsPerTemplateMax: number;
-  /** A template that is not repeated for so long is forgotten. */
-  readonly templateExpiryMs: number;
-  /** How long, and how many octets of, data sets wait for their template. */
-  readonly waitMs: number;
-  readonly waitBytesMax: number;
-  /** An exporter that is silent for so long is forgotten. */
-  readonly exporterExpiryMs: number;
-}
-
-export const defaultDecoderLimits: DecoderLimits = {
-  exportersMax: 10_000,
-  exportersPerAddressMax: 1_000,
-  fieldsMax: 2_000_000,
-  templatesPerExporterMax: 1_000,
-  fieldsPerTemplateMax: 512,
-  templateExpiryMs: 30 * 60_000,
-  waitMs: 30_000,
-  waitBytesMax: 4 * 1024 * 1024,
-  exporterExpiryMs: 24 * 3_600_000,
-};
 
 /** One that never sent a flow is forgotten sooner, so that forged source addresses do not fill the table for long. */
 const flowlessExpiryMs = 10 * 60_000;
@@ -73,6 +46,7 @@ const protocolCodesMax = 8;
 export class Decoder {
   readonly counters: DecoderCounters = noCounts();
   readonly #limits: DecoderLimits;
+  readonly #configuredRate: (samplerAddress: string) => number;
   readonly #exporters = new Map<string, Map<number, Exporter>>();
   readonly #restored = new Map<string, string>();
   readonly #memory: ExporterMemory;
@@ -86,15 +60,22 @@ export class Decoder {
   readonly #waitingKnown: WaitingSets;
   /** One object for all records, so that decoding a record allocates nothing. */
   readonly #context: RecordContext = { receivedMs: 0, exportMs: 0, uptimeMs: -1, systemInitMs: 0, headerRate: 0, exporter: 0 };
+  /** Of the message that is decoded; null: it is a datagram. */
+  #session: string | null = null;
   #exportersEver = 0;
   #sweptMs = Number.NEGATIVE_INFINITY;
 
   /**
    * isKnown: exporters that the configuration names, by their address. A flood of others leaves them half of everything; null, the default: none is
-   * named, and all share all of it.
+   * named, and all share all of it. configuredRate: the sampling rate of an exporter, by its address, that does not tell it itself; 0 for unknown.
    */
-  constructor(limits: DecoderLimits = defaultDecoderLimits, isKnown: ((address: string) => boolean) | null = null) {
+  constructor(
+    limits: DecoderLimits = defaultDecoderLimits,
+    isKnown: ((address: string) => boolean) | null = null,
+    configuredRate: (samplerAddress: string) => number = () => 0,
+  ) {
     this.#limits = limits;
+    this.#configuredRate = configuredRate;
     this.#places = new Places(limits, isKnown);
     this.#memory = new ExporterMemory(limits, this.counters);
     const { waitMs, waitBytesMax } = limits;
@@ -106,9 +87,10 @@ export class Decoder {
   /**
    * Decodes one datagram and calls the sink at once for each flow, also for flows of earlier datagrams whose template just came.
    * Never throws, whatever the datagram, and keeps no reference to it. receivedMs: Unix time in ms. exporterAddress: as text, IPv4 without the IPv6
-   * prefix.
+   * prefix. session: `ADDRESS#NAME` of the transport session that the message came in; templates and sequence are that session's then.
    */
-  decode(datagram: Uint8Array, exporterAddress: string, receivedMs: number, sink: NarSink): void {
+  decode(datagram: Uint8Array, exporterAddress: string, receivedMs: number, sink: NarSink, session: string | null = null): void {
+    this.#session = session;
     const bytes = Buffer.isBuffer(datagram) ? datagram : Buffer.from(datagram.buffer, datagram.byteOffset, datagram.byteLength);
     this.counters.datagrams++;
     this.counters.bytes += bytes.length;
@@ -125,6 +107,17 @@ export class Decoder {
     else this.counters.unidentifiedDatagrams++;
   }
 
+  /** A transport session ended: data that waits for a template is given up, and once it is reported, all of it is forgotten. */
+  endSession(session: string): void {
+    for (const exporter of this.#exporters.get(session)?.values() ?? []) {
+      for (const templateId of [...exporter.waiting.keys()]) {
+        for (const set of this.#waitingOf(exporter).take(exporter, templateId)) this.#giveUp(set);
+      }
+      exporter.hasEnded = true;
+    }
+    this.#gauge();
+  }
+
   /** Gives up data sets that waited too long, at each call; forgets templates and exporters that are silent, once a second. */
   expire(nowMs: number): void {
     this.#waiting.expire(nowMs);
@@ -137,7 +130,8 @@ export class Decoder {
       for (const [code, exporter] of ofAddress) {
         this.counters.expiredTemplates += exporter.templates.expire(nowMs);
         const silentMs = nowMs - exporter.lastMs;
-        const outlived = silentMs > this.#limits.exporterExpiryMs || (silentMs > flowlessExpiryMs && exporter.flowsEver === 0);
+        const isSilent = silentMs > this.#limits.exporterExpiryMs || (silentMs > flowlessExpiryMs && exporter.flowsEver === 0);
+        const outlived = exporter.isOfSession ? exporter.hasEnded : isSilent;
         // What is still to be reported keeps it.
         if (!outlived || exporter.hasNews()) continue;
         ofAddress.delete(code);
@@ -174,6 +168,8 @@ export class Decoder {
       for (const exporter of ofAddress.values()) {
         if (!exporter.positionChanged) continue;
         exporter.positionChanged = false;
+        // The next session counts from its own beginning.
+        if (exporter.isOfSession) continue;
         positions.push([exporter.key, exporter.position()]);
       }
     }
@@ -206,22 +202,26 @@ export class Decoder {
   }
 
   #forget(exporter: Exporter): void {
-    this.#memory.forget(exporter);
+    if (!exporter.isOfSession) this.#memory.forget(exporter);
     this.#samples.forget(exporter);
     exporter.templates.clear();
     exporter.sampling.clear();
     this.#places.leave(exporter.place);
     this.counters.exporters--;
+    if (exporter.isOfSession) return;
     // Should it come back, its position still tells what was lost meanwhile.
     if (exporter.flowsEver > 0 && this.#restored.size < this.#limits.exportersMax) this.#restored.set(exporter.key, exporter.position());
     else if (this.#unplaced.length < this.#limits.exportersMax) this.#unplaced.push(exporter.key);
   }
 
+  /** Those whose templates outlive the process. */
   *#all(): Generator<Exporter> {
-    for (const ofAddress of this.#exporters.values()) yield* ofAddress.values();
+    for (const ofAddress of this.#exporters.values()) {
+      for (const exporter of ofAddress.values()) if (!exporter.isOfSession) yield exporter;
+    }
   }
 
-  /** address tells it from all others; samplerAddress is what it is called. */
+  /** address tells it from all others but for the session; samplerAddress is what it is called. */
   #exporterOf(
     address: string,
     observationDomainId: number,
@@ -230,25 +230,32 @@ export class Decoder {
     samplerAddress = address,
   ): Exporter | undefined {
     const code = observationDomainId * protocolCodesMax + protocolCodes[protocol];
-    const known = this.#exporters.get(address)?.get(code);
+    const origin = this.#session ?? address;
+    const known = this.#exporters.get(origin)?.get(code);
     if (known !== undefined) {
       known.lastMs = receivedMs;
       return known;
     }
-    const place = this.#places.enter(address);
+    const place = this.#places.enter(origin);
     if (place === null) {
       this.counters.refusedDatagrams++;
       return undefined;
     }
-    const { templatesPerExporterMax: templatesMax, templateExpiryMs: expiryMs } = this.#limits;
+    const { templatesPerExporterMax: templatesMax, templateExpiryMs } = this.#limits;
+    // RFC 7011 section 8.1: within a session templates are not repeated.
+    const expiryMs = this.#session === null ? templateExpiryMs : Number.POSITIVE_INFINITY;
     const key = exporterKey(address, observationDomainId, protocol);
-    const limits = { templatesMax, expiryMs, place };
-    const exporter = new Exporter(this.#exportersEver++, key, samplerAddress, observationDomainId, protocol, limits);
+    const slot = { index: this.#exportersEver++, key, samplerAddress, observationDomainId, protocol };
+    const exporter = new Exporter(slot, { templatesMax, expiryMs, place }, this.#configuredRate(samplerAddress));
     exporter.lastMs = receivedMs;
     this.counters.exporters++;
-    const ofAddress = this.#exporters.get(address);
-    if (ofAddress === undefined) this.#exporters.set(address, new Map([[code, exporter]]));
+    const ofAddress = this.#exporters.get(origin);
+    if (ofAddress === undefined) this.#exporters.set(origin, new Map([[code, exporter]]));
     else ofAddress.set(code, exporter);
+    if (this.#session !== null) {
+      exporter.isOfSession = true;
+      return exporter;
+    }
     const position = this.#restored.get(key);
     if (position !== undefined) exporter.restore(position);
     this.#restored.delete(key);

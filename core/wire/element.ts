@@ -43,37 +43,38 @@ export const column = {
   reverseStart: 35,
   reverseEnd: 36,
   event: 37,
-  srcMac: 38,
-  dstMac: 39,
-  natSource4: 40,
-  natSource6: 41,
-  natDestination4: 42,
-  natDestination6: 43,
-  bgpNextHop4: 44,
-  bgpNextHop6: 45,
-  application: 46,
-  srcVlan: 47,
-  dstVlan: 48,
-  customerVlan: 49,
-  natSourcePort: 50,
-  natDestinationPort: 51,
-  icmpTypeCode4: 52,
-  icmpType4: 53,
-  icmpCode4: 54,
-  icmpTypeCode6: 55,
-  icmpType6: 56,
-  icmpCode6: 57,
-  ingressVrf: 58,
-  egressVrf: 59,
-  forwardingStatus: 60,
+  duration: 38,
+  srcMac: 39,
+  dstMac: 40,
+  natSource4: 41,
+  natSource6: 42,
+  natDestination4: 43,
+  natDestination6: 44,
+  bgpNextHop4: 45,
+  bgpNextHop6: 46,
+  application: 47,
+  srcVlan: 48,
+  dstVlan: 49,
+  customerVlan: 50,
+  natSourcePort: 51,
+  natDestinationPort: 52,
+  icmpTypeCode4: 53,
+  icmpType4: 54,
+  icmpCode4: 55,
+  icmpTypeCode6: 56,
+  icmpType6: 57,
+  icmpCode6: 58,
+  ingressVrf: 59,
+  egressVrf: 60,
+  forwardingStatus: 61,
 } as const;
 
 /** The labels of an MPLS stack, top first. */
-export const labelColumns = [61, 62, 63, 64, 65, 66, 67, 68, 69, 70] as const;
+export const labelColumns = [62, 63, 64, 65, 66, 67, 68, 69, 70, 71] as const;
 
 /** From here on they belong to NarDetails, and a template without one of them has no place for them. */
 export const detailsFrom = column.srcMac;
-export const columnCount = 71;
+export const columnCount = 72;
 
 /**
  * How a time is encoded: 'uptime' = ms since the exporter's start, modulo 2^32; 'delta' = microseconds before the export time; 'ntp' = RFC 7011
@@ -171,6 +172,9 @@ export const elements: ReadonlyMap<number, Element> = new Map<number, Element>([
   [325, time(column.end, 'ntp', 8)],
   [322, time(column.end, 'seconds', 9)],
   [160, time(column.systemInit, 'milliseconds', 0)],
+  // For records that tell one of their times only; 'delta' counts microseconds.
+  [161, { ...time(column.duration, 'milliseconds', 0), octetsMax: 4 }],
+  [162, time(column.duration, 'delta', 1)],
   [232, plain(column.reverseOctets, 8, responderRank)],
   [299, plain(column.reversePackets, 8, responderRank)],
   // Of a firewall (the second one as older Cisco ASA number it, in NetFlow v9), and of a NAT.

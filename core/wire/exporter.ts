@@ -59,6 +59,9 @@ export class Exporter implements ExporterSlot {
   readonly observationDomainId: number;
   readonly protocol: ExportProtocol;
   readonly templates: TemplateStore;
+  /** Of a transport session (RFC 7011 section 8): what is known of it ends with it. Datagrams are of none. */
+  isOfSession = false;
+  hasEnded = false;
   readonly place: Place;
   readonly sampling: Sampling;
   /** What options records said changed since it was saved for the next process. */
@@ -82,14 +85,15 @@ export class Exporter implements ExporterSlot {
   rejectedFlows = 0;
   positionChanged = false;
 
-  constructor(index: number, key: string, samplerAddress: string, observationDomainId: number, protocol: ExportProtocol, limits: TemplateLimits) {
-    this.index = index;
-    this.samplerAddress = samplerAddress;
-    this.observationDomainId = observationDomainId;
-    this.protocol = protocol;
-    this.key = key;
+  /** configuredRate: the sampling rate where the exporter does not tell it; 0 for unknown. */
+  constructor(slot: ExporterSlot, limits: TemplateLimits, configuredRate: number) {
+    this.index = slot.index;
+    this.key = slot.key;
+    this.samplerAddress = slot.samplerAddress;
+    this.observationDomainId = slot.observationDomainId;
+    this.protocol = slot.protocol;
     this.place = limits.place;
-    this.sampling = new Sampling(limits.place);
+    this.sampling = new Sampling(limits.place, configuredRate);
     this.templates = new TemplateStore(limits);
   }
 

@@ -21,6 +21,7 @@ export interface RecordContext {
   exporter: number;
 }
 
+const flowDirectionEgress = 1;
 export const flowDirectionNotSaid = 255;
 /** Times from the year 10000 on are no times. */
 const timeMsMax = 253_402_300_800_000;
@@ -93,7 +94,7 @@ export class RecordReader {
     const octets = valueAt(layout, bytes, base, column.octets);
     const packets = valueAt(layout, bytes, base, column.packets);
     if (octets > Number.MAX_SAFE_INTEGER || packets > Number.MAX_SAFE_INTEGER) return null;
-    const v6 = isV6(layout, bytes, base);
+    const v6 = template.hasV6 && (!template.hasV4 || isV6(layout, bytes, base));
     const nar = this.#nar;
     nar.exporter = context.exporter;
     nar.src_addr = this.#source.read(layout, bytes, base, v6, column.srcAddr4, column.srcAddr6);
@@ -113,7 +114,8 @@ export class RecordReader {
     nar.dst_net = valueAt(layout, bytes, base, v6 ? column.dstNet6 : column.dstNet4);
     nar.next_hop = this.#nextHop.read(layout, bytes, base, v6, column.nextHop4, column.nextHop6);
     nar.flow_direction = has(layout, column.direction) ? valueAt(layout, bytes, base, column.direction) : flowDirectionNotSaid;
-    nar.sampling_rate = samplingRate(layout, bytes, base, nar.in_if, context, sampling);
+    const observedIf = nar.flow_direction === flowDirectionEgress ? nar.out_if : nar.in_if;
+    nar.sampling_rate = samplingRate(template, bytes, base, observedIf, context, sampling);
     nar.time_flow_end_ms = endOf(template, bytes, base, context);
     nar.time_flow_start_ms = startOf(template, bytes, base, context, nar.time_flow_end_ms);
     nar.time_received_ms = context.receivedMs;
@@ -162,8 +164,6 @@ export function hasReverseTraffic({ layout }: Template, bytes: Uint8Array, base:
 
 /** Some devices fill in both families, with zeros in the one that does not apply. */
 function isV6(layout: Layout, bytes: Uint8Array, base: number): boolean {
-  if (!has(layout, column.srcAddr6) && !has(layout, column.dstAddr6)) return false;
-  if (!has(layout, column.srcAddr4) && !has(layout, column.dstAddr4)) return true;
   if (anyOctet(layout, bytes, base, column.srcAddr4) || anyOctet(layout, bytes, base, column.dstAddr4)) return false;
   return anyOctet(layout, bytes, base, column.srcAddr6) || anyOctet(layout, bytes, base, column.dstAddr6);
 }
@@ -176,15 +176,16 @@ function anyOctet(layout: Layout, bytes: Uint8Array, base: number, place: number
   return false;
 }
 
-/** The record's own rate, else the header's, else what options records announced. */
-function samplingRate(layout: Layout, bytes: Uint8Array, base: number, inIf: number, context: RecordContext, sampling: Sampling): number {
-  const interval = valueAt(layout, bytes, base, column.samplingInterval);
-  if (interval > 0) return interval;
-  if (has(layout, column.samplingPacketInterval) || has(layout, column.samplingSize)) {
+/** The record's own rate, else the header's, else what options records announced, else what is configured. */
+function samplingRate(template: Template, bytes: Uint8Array, base: number, observedIf: number, context: RecordContext, sampling: Sampling): number {
+  const { layout } = template;
+  if (template.hasRate) {
+    const interval = valueAt(layout, bytes, base, column.samplingInterval);
+    if (interval > 0) return interval;
     const rate = ownRate(layout, bytes, base);
     if (rate > 0) return rate;
   }
-  return context.headerRate > 0 ? context.headerRate : sampling.rateFor(valueAt(layout, bytes, base, column.samplerId), inIf);
+  return context.headerRate > 0 ? context.headerRate : sampling.rateFor(valueAt(layout, bytes, base, column.samplerId), observedIf);
 }
 
 /** The rate that the record's fields tell; 0 where they tell none. */
@@ -195,19 +196,30 @@ function ownRate(layout: Layout, bytes: Uint8Array, base: number): number {
     packetSpace: valueAt(layout, bytes, base, column.samplingPacketSpace),
     size: valueAt(layout, bytes, base, column.samplingSize),
     population: valueAt(layout, bytes, base, column.samplingPopulation),
+    probability: 0,
   });
 }
 
 /** Where nothing usable tells the end, it is the export time; where nothing tells the start, it is the end. */
 function endOf(template: Template, bytes: Uint8Array, base: number, context: RecordContext): number {
   const end = timeOf(template.layout, template.endKind, column.end, bytes, base, context);
-  return isTime(end) ? end : context.exportMs;
+  if (isTime(end)) return end;
+  if (template.durationKind === 'none') return context.exportMs;
+  const start = timeOf(template.layout, template.startKind, column.start, bytes, base, context);
+  return isTime(start) ? start + durationOf(template, bytes, base) : context.exportMs;
+}
+
+/** In ms, rounded down. */
+function durationOf({ layout, durationKind }: Template, bytes: Uint8Array, base: number): number {
+  const duration = valueAt(layout, bytes, base, column.duration);
+  return durationKind === 'delta' ? Math.floor(duration / 1000) : duration;
 }
 
 function startOf(template: Template, bytes: Uint8Array, base: number, context: RecordContext, end: number): number {
   const { layout } = template;
   const start = timeOf(layout, template.startKind, column.start, bytes, base, context);
   if (isTime(start)) return start;
+  if (template.durationKind !== 'none' && template.startKind === 'none') return Math.max(1, end - durationOf(template, bytes, base));
   if (template.startKind !== 'uptime' || template.endKind !== 'uptime') return end;
   // The exporter's start is unknown, the duration is not.
   const durationMs = (valueAt(layout, bytes, base, column.end) - valueAt(layout, bytes, base, column.start)) | 0;

@@ -83,6 +83,7 @@ export class SflowSamples {
       this.#counters.rejectedFlows++;
       return true;
     }
+    if (nar.sampling_rate === 0) nar.sampling_rate = exporter.sampling.rateFor(0, nar.in_if);
     exporter.flowsEver++;
     this.#counters.flows++;
     sink(nar, exporter);

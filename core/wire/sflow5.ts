@@ -4,7 +4,7 @@
  */
 import type { Nar } from '../../schemas/types.ts';
 import { addressText } from '../nar/address.ts';
-import { labelOctets, noDetails } from '../nar/details.ts';
+import { labelOctets, sayNothing } from '../nar/details.ts';
 import { type Cursor, readUnsigned } from './cursor.ts';
 import { DetailRooms } from './details.ts';
 import { labelColumns } from './element.ts';
@@ -170,7 +170,7 @@ export class FlowSampleReader {
 
   #beginDetails(): void {
     const { details } = this.#rooms;
-    Object.assign(details, nothingSaid);
+    sayNothing(details);
     if (this.#sample.isDiscarded) details.forwarding_status = statusDropped;
   }
 
@@ -314,7 +314,6 @@ const statusDropped = 0x80;
 const vlanMax = 4_095;
 /** As many as IPFIX has elements for. */
 const labelsMax = labelColumns.length;
-const nothingSaid = noDetails();
 
 function readCompactInterface(value: number): number {
   return readInterface(value >>> 30, value & 0x3fff_ffff);

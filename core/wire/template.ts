@@ -56,12 +56,18 @@ export interface Template {
   readonly targets: readonly (Element | undefined)[];
   readonly startKind: TimeKind;
   readonly endKind: TimeKind;
+  readonly durationKind: TimeKind;
   readonly reverseStartKind: TimeKind;
   readonly reverseEndKind: TimeKind;
   /** Its records count a second direction, too. */
   readonly hasReverse: boolean;
   /** Its records tell an event: of a connection that began or was denied, say, which is no usage. */
   readonly hasEvent: boolean;
+  /** Which families of addresses its records have. */
+  readonly hasV4: boolean;
+  readonly hasV6: boolean;
+  /** Its records tell their own sampling rate. */
+  readonly hasRate: boolean;
   /** Its records have fields of NarDetails. */
   readonly hasDetails: boolean;
   learnedMs: number;
@@ -99,6 +105,10 @@ function isReverseCount(element: Element | undefined): boolean {
   return element?.column === column.reverseOctets || element?.column === column.reversePackets;
 }
 
+const v4Columns: ReadonlySet<number> = new Set([column.srcAddr4, column.dstAddr4]);
+const v6Columns: ReadonlySet<number> = new Set([column.srcAddr6, column.dstAddr6]);
+const rateColumns: ReadonlySet<number> = new Set([column.samplingInterval, column.samplingPacketInterval, column.samplingSize]);
+
 function timeKind(targets: readonly (Element | undefined)[], wanted: number): TimeKind {
   return targets.findLast((element) => element?.column === wanted)?.time ?? 'none';
 }
@@ -126,10 +136,14 @@ export function compileTemplate(id: number, fields: readonly TemplateField[], sc
     targets,
     startKind: timeKind(targets, column.start),
     endKind: timeKind(targets, column.end),
+    durationKind: timeKind(targets, column.duration),
     reverseStartKind: timeKind(targets, column.reverseStart),
     reverseEndKind: timeKind(targets, column.reverseEnd),
     hasReverse: targets.some(isReverseCount),
     hasEvent: targets.some((element) => element?.column === column.event),
+    hasV4: targets.some((element) => element !== undefined && v4Columns.has(element.column)),
+    hasV6: targets.some((element) => element !== undefined && v6Columns.has(element.column)),
+    hasRate: targets.some((element) => element !== undefined && rateColumns.has(element.column)),
     hasDetails,
     learnedMs,
     savedMs: Number.NEGATIVE_INFINITY,

@@ -15,6 +15,8 @@ const pollMsMax = 100;
 const retryMs = 250;
 /** Folded of a partition before others have their turn: some 10 ms of work. */
 const sliceBytes = 512 * 1024;
+/** No turn takes longer in a process that runs. */
+const turnMsMax = 1_000;
 /** At a stop, for what is not written yet. */
 const stopWithinMs = 10_000;
 
@@ -31,6 +33,7 @@ export class Aggregator {
   #problem = 'not connected to the broker yet: see kafka.brokers';
   #healthMs = Number.NEGATIVE_INFINITY;
   #healthUnderWay: Promise<void> | null = null;
+  #turnMs = Number.POSITIVE_INFINITY;
   #stopping = false;
 
   constructor(parts: AggregatorParts) {
@@ -102,6 +105,8 @@ export class Aggregator {
       await clock.sleep(retryMs);
     }
     this.#judge();
+    if (clock.now() - this.#turnMs > turnMsMax) for (const partition of this.#partitions) partition.mistrust();
+    this.#turnMs = clock.now();
     for (const partition of this.#partitions) if (partition.canFold) partition.foldSome(sliceBytes);
     for (const partition of this.#partitions) {
       partition.work();

@@ -37,11 +37,15 @@ type Phase =
       lookMs: number;
     };
 
-/** due: to be checked from then on; under_way: being checked; in both nothing is folded. done: nars is read, or held up by what is not folded yet. */
+/**
+ * due: to be checked from then on; under_way: being checked; in both nothing is folded. done: nars is read, or held up by what is not folded yet.
+ * proof: what is read since the last subscription is not folded before a look that began behind its first records has found the same log; another
+ * one may have taken its place in between, and have grown as long. null: it has.
+ */
 type Check =
   | { readonly kind: 'due'; readonly fromMs: number; readonly problem: string }
   | { readonly kind: 'under_way' }
-  | { readonly kind: 'done'; lookedMs: number; isReading: boolean };
+  | { readonly kind: 'done'; lookedMs: number; isReading: boolean; proof: 'due' | { readonly sinceMs: number } | null };
 
 /** Ends of one partition; each message names the remedy. A refused message is one that the broker will never take. */
 const endings = [PartitionEnded, NotDeterministic, UnknownSchema, UndecodableRecord, UnknownFoldVersion, MissingBase, LogFault];
@@ -51,6 +55,8 @@ const retryMs = 250;
 const repairRestFirstMs = 10_000;
 const repairRestMaxMs = 600_000;
 const soundMs = 3_600_000;
+/** What is read meanwhile stays in memory. */
+const proofWithinMs = 2_000;
 /** A topic that was re-created is noticed within this also where the reader sees no fault. */
 const lookIntervalMs = 5_000;
 
@@ -177,7 +183,16 @@ export class ReplicaPartition {
     if (phase.kind !== 'running' || phase.check.kind !== 'done') return;
     // A log that ends before it ended may be another one of the same name.
     if (endOffset < phase.running.endOffset) this.#suspend(phase, this.#parts.clock.now(), `nars/${this.partition} ends before it ended`);
-    else phase.running.enqueue(records, endOffset);
+    else {
+      phase.running.enqueue(records, endOffset);
+      if (phase.check.proof !== null && records.length > 0) this.#prove(phase, phase.check, this.#parts.clock.now());
+    }
+  }
+
+  /** The process stood still: the log that is read on may be another one. */
+  mistrust(): void {
+    const phase = this.#phase;
+    if (phase.kind === 'running' && phase.check.kind === 'done') phase.check.proof ??= 'due';
   }
 
   /** Records of the own output topic. */
@@ -189,7 +204,7 @@ export class ReplicaPartition {
 
   get canFold(): boolean {
     const phase = this.#phase;
-    return phase.kind === 'running' && phase.check.kind === 'done' && phase.running.canFold;
+    return phase.kind === 'running' && phase.check.kind === 'done' && phase.check.proof === null && phase.running.canFold;
   }
 
   foldSome(bytesMax: number): void {
@@ -310,7 +325,7 @@ export class ReplicaPartition {
         logger.info({ partition: this.partition, offset: fold.nextOffset, n: fold.n, written: readBack.n, origin }, 'partition restored');
         const probation = verdict && 'begins' in restored ? this.#probation(verdict, restored.begins) : null;
         const running = new Running(this.#parts, this.#writer, this.counters, restored, probation);
-        const check: Check = { kind: 'done', lookedMs: clock.now(), isReading: false };
+        const check: Check = { kind: 'done', lookedMs: clock.now(), isReading: false, proof: 'due' };
         this.#phase = { kind: 'running', running, check };
         this.#reader.assign(outputTopic(replica).name, this.partition, running.outputsOffset);
       },
@@ -328,16 +343,41 @@ export class ReplicaPartition {
   /** Reads nars where there is nothing left to fold, and stops reading where something is held up. */
   #steer(phase: Phase & { kind: 'running' }, check: Check & { kind: 'done' }, now: number): void {
     const { running } = phase;
-    if (check.isReading && running.queued > 0) {
+    if (check.proof !== null && running.queued > 0) {
+      this.#prove(phase, check, now);
+    } else if (check.isReading && running.queued > 0) {
       this.#reader.unassign(topics.nars.name, this.partition);
       check.isReading = false;
     } else if (!check.isReading && running.queued === 0) {
       this.#reader.assign(topics.nars.name, this.partition, running.fold.nextOffset);
       check.isReading = true;
+      check.proof = 'due';
     }
     if (now - check.lookedMs < lookIntervalMs) return;
     check.lookedMs = now;
     this.#look(phase);
+  }
+
+  #prove(phase: Phase & { kind: 'running' }, check: Check & { kind: 'done' }, now: number): void {
+    if (check.proof === null) return;
+    if (check.proof !== 'due') {
+      if (now - check.proof.sinceMs >= proofWithinMs)
+        this.#suspend(phase, now, `it is not known whether nars/${this.partition} is the log that was folded`);
+      return;
+    }
+    check.proof = { sinceMs: now };
+    this.#requireSameLog(phase.running).then(
+      (isReadable) => {
+        if (this.#phase !== phase || phase.check !== check) return;
+        if (isReadable) check.proof = null;
+        else this.#again('its place in the log or in the output topic is gone');
+      },
+      (error) => {
+        if (this.#phase !== phase || phase.check !== check) return;
+        if (error instanceof LogFault) this.#suspend(phase, this.#parts.clock.now(), error.message);
+        else this.#fail(error);
+      },
+    );
   }
 
   /** As #check, while folding goes on: a reader by topic name need not notice that the topic is another one. */
@@ -359,7 +399,7 @@ export class ReplicaPartition {
     this.#requireSameLog(phase.running).then(
       (isReadable) => {
         if (this.#phase !== phase) return;
-        if (isReadable) phase.check = { kind: 'done', lookedMs: clock.now(), isReading: false };
+        if (isReadable) phase.check = { kind: 'done', lookedMs: clock.now(), isReading: false, proof: 'due' };
         else this.#again('its place in the output topic is gone');
       },
       (error) => {

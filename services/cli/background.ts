@@ -31,12 +31,16 @@ export function backgroundServices(config: Config, collectors: number): Backgrou
 /** The first collector is the configured one; each further one has a name and ports of its own. */
 function collectorService(config: Config, index: number): BackgroundService {
   const name = `collector-${index + 1}`;
-  const { http, listen } = config.collector;
+  const { http, listen, listen_tcp: tcp, listen_tls: tls } = config.collector;
+  const higher = (addresses: readonly Address[]) =>
+    addresses.map((address) => writeAddress({ ...address, port: address.port + index * listenStep })).join(',');
   if (index === 0) return { name, args: ['collector'], env: {}, http };
   const shifted = { ...http, port: http.port + index * httpStep };
   const env = {
     FLOWLEDGER_COLLECTOR_NAME: `${config.collector.name}-${index + 1}`,
-    FLOWLEDGER_COLLECTOR_LISTEN: listen.map((address) => writeAddress({ ...address, port: address.port + index * listenStep })).join(','),
+    FLOWLEDGER_COLLECTOR_LISTEN: higher(listen),
+    FLOWLEDGER_COLLECTOR_LISTEN_TCP: higher(tcp),
+    FLOWLEDGER_COLLECTOR_LISTEN_TLS: higher(tls),
     FLOWLEDGER_COLLECTOR_HTTP: writeAddress(shifted),
   };
   return { name, args: ['collector'], env, http: shifted };

@@ -7,7 +7,7 @@ import { settingsOf } from './settings.ts';
 type Run = (config: Config, signal: AbortSignal) => Promise<void>;
 
 export function registerCollector(program: Command): void {
-  service(program, 'collector', 'Receives exports over UDP, keeps a local copy, forwards network accounting records.').action((_options, command) =>
+  service(program, 'collector', 'Receives exports, keeps a local copy, forwards network accounting records.').action((_options, command) =>
     serve(command, 'collector', async () => (await import('../collector/main.ts')).runCollector),
   );
 }

@@ -13,6 +13,7 @@ import { partitionOf } from '../../core/nar/flow-key.ts';
 import { Decoder, defaultDecoderLimits, type ExporterSlot } from '../../core/wire/decoder.ts';
 import type { Nar } from '../../schemas/types.ts';
 import type { CollectorConfig } from './config.ts';
+import { configuredRates } from './configured-rates.ts';
 import { Copying } from './copying.ts';
 import { Discovery } from './discovery.ts';
 import { ExporterLists } from './exporter-lists.ts';
@@ -20,6 +21,7 @@ import { Listening } from './listening.ts';
 import { Remembering } from './remembering.ts';
 import { Reporting } from './reporting.ts';
 import { Sending } from './sending.ts';
+import { Sessions } from './sessions.ts';
 
 export interface Datagram {
   /** May be reused when `receive` has returned. */
@@ -27,6 +29,12 @@ export interface Datagram {
   /** The exporter's, an IPv4 one as dotted quad. */
   readonly address: string;
   readonly receivedMs: number;
+}
+
+/** A message of a transport session. */
+export interface SessionMessage extends Datagram {
+  /** `ADDRESS#NAME`, not used again for another one. */
+  readonly session: string;
 }
 
 export interface CollectorParts {
@@ -57,12 +65,15 @@ const idleTicks = 3;
 const leaseShare = 2;
 /** Datagrams that come before the positions are restored. */
 const earlyBytesMax = 16 * 1024 * 1024;
+/** NARs that are not in the copy yet, as a share of the memory that may be used: with so many, exporters that can wait have to. */
+const pendingShare = 8;
 /** Unsent batches that need not be read back from the store, as a share of the memory that may be used. */
 const cacheShare = 4;
 
 export class Collector {
   readonly #parts: CollectorParts;
   readonly #exporters: ExporterLists;
+  readonly #sessions: Sessions;
   readonly #decoder: Decoder;
   readonly #batcher: Batcher;
   readonly #ledger: Ledger;
@@ -92,8 +103,10 @@ export class Collector {
     const collector = config.name;
     this.#parts = parts;
     this.#exporters = new ExporterLists(config);
+    this.#sessions = new Sessions(logger);
     const { template_expiry: templateExpiryMs, template_wait: waitMs, template_wait_bytes: waitBytesMax } = config;
-    this.#decoder = new Decoder({ ...defaultDecoderLimits, templateExpiryMs, waitMs, waitBytesMax }, this.#exporters.isKnown);
+    const limits = { ...defaultDecoderLimits, templateExpiryMs, waitMs, waitBytesMax };
+    this.#decoder = new Decoder(limits, this.#exporters.isKnown, configuredRates(config.sampling));
     const batcher = new Batcher({ collector, partitions, narsMax: config.batch_nars_max });
     const cacheBytesMax = Math.floor(config.memory_max / cacheShare);
     const ledger = new Ledger({ partitions, suspicionAfterMs: config.suspicion_after, cacheBytesMax });
@@ -148,6 +161,33 @@ export class Collector {
     }
   }
 
+  /** Whether more can be taken without loss; an exporter that can wait is not read otherwise. */
+  hasRoom(): boolean {
+    return !this.#early && !this.#batcher.refusing && this.#batcher.pendingBytes < this.#parts.config.memory_max / pendingShare;
+  }
+
+  /** Takes a message of a transport session, of an exporter that is allowed. */
+  receiveMessage({ bytes, address, receivedMs, session }: SessionMessage): void {
+    this.#sessions.note(session, address);
+    this.#batcher.at(receivedMs);
+    this.#decoder.decode(bytes, address, receivedMs, this.#sink, session);
+  }
+
+  /** isComplete: nothing of the session is missing. */
+  sessionEnded(session: string, address: string, isComplete: boolean): void {
+    this.#decoder.endSession(session);
+    if (this.#sessions.end(session, address, isComplete)) this.#batcher.doubt('session_lost');
+  }
+
+  allows(address: string): boolean {
+    return this.#exporters.allows(address);
+  }
+
+  /** null where the configuration names no exporter. */
+  get isKnown(): ((address: string) => boolean) | null {
+    return this.#exporters.isKnown;
+  }
+
   #receiveEarly(early: Datagram[], datagram: Datagram): void {
     if (this.#earlyBytes + datagram.bytes.length > earlyBytesMax) {
       this.#earlyDropped++;
@@ -167,8 +207,9 @@ export class Collector {
     const { store, logger } = this.#parts;
     try {
       await this.#askDurability();
-      const positions = await store.positions();
+      const { positions, isInDoubt } = this.#sessions.restore(await store.positions());
       this.#decoder.restore(positions);
+      if (isInDoubt) this.#batcher.doubt('session_lost');
       await this.#discovery.look();
       this.#foundNothing = positions.size === 0 && this.#ledger.streams.length === 0;
     } catch (error) {
@@ -239,7 +280,7 @@ export class Collector {
       const nowMs = clock.now();
       this.#decoder.expire(nowMs);
       const reports = this.#decoder.takeReports();
-      const positions = this.#decoder.takePositions();
+      const positions = [...this.#decoder.takePositions(), ...this.#sessions.takeMarks()];
       const cut = this.#batcher.take(nowMs, reports, this.#ticksDue(nowMs), goodbye);
       if (cut.length === 0 && positions.length === 0) return;
       for (const { partition } of cut) this.#cutMs[partition] = nowMs;
@@ -387,6 +428,7 @@ export class Collector {
       suspicions: this.suspicions(),
       decoder: this.#decoder.counters,
       disallowed: this.#exporters.counters,
+      lostSessions: this.#sessions.lost,
       copying: copying.counters,
       ledger: ledger.counters,
       sending: sending.counters,

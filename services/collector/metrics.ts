@@ -1,13 +1,24 @@
 /** The collector's metrics, pulled from its counters. */
 import type { Metrics } from '../../adapters/metrics.ts';
+import type { TcpReceiver } from '../../adapters/tcp.ts';
 import type { UdpReceiver } from '../../adapters/udp.ts';
 import { replicas } from '../../schemas/topics.ts';
 import type { Collector, CollectorStats } from './collector.ts';
 
+export interface Receivers {
+  /** null before it listens. */
+  readonly udp: UdpReceiver | null;
+  readonly sessions: readonly TcpReceiver[];
+}
+
 type Read = (stats: CollectorStats) => number;
 
 const counters: readonly (readonly [name: string, help: string, read: Read])[] = [
-  ['flowledger_collector_received_datagrams_total', 'Datagrams received.', (stats) => stats.decoder.datagrams],
+  [
+    'flowledger_collector_received_datagrams_total',
+    'Datagrams received; a message of a transport session counts as one.',
+    (stats) => stats.decoder.datagrams,
+  ],
   ['flowledger_collector_received_bytes_total', 'Bytes of datagrams received.', (stats) => stats.decoder.bytes],
   ['flowledger_collector_decoded_flows_total', 'Flows decoded into NARs.', (stats) => stats.decoder.flows],
   ['flowledger_collector_rejected_flows_total', 'Data records with implausible counters.', (stats) => stats.decoder.rejectedFlows],
@@ -26,6 +37,11 @@ const counters: readonly (readonly [name: string, help: string, read: Read])[] =
     'flowledger_collector_disallowed_datagrams_total',
     'Datagrams of exporters that are not in collector.exporters_allow, dropped before anything else.',
     (stats) => stats.disallowed.datagrams,
+  ],
+  [
+    'flowledger_collector_lost_sessions_total',
+    "Transport sessions that did not end by their exporter's close, each a doubt in the balance.",
+    (stats) => stats.lostSessions,
   ],
   ['flowledger_collector_duplicate_datagrams_total', 'Datagrams that the network delivered again.', (stats) => stats.decoder.duplicateDatagrams],
   [
@@ -127,20 +143,11 @@ const gauges: readonly (readonly [name: string, help: string, read: Read])[] = [
   ['flowledger_collector_ready', '1 when the collector does all of its work.', (stats) => Number(stats.ready)],
 ];
 
-export function registerMetrics(metrics: Metrics, collector: Collector, udp: () => UdpReceiver | null): void {
+export function registerMetrics(metrics: Metrics, collector: Collector, receivers: () => Receivers): void {
   const stats = () => collector.stats();
-  const sockets = () => udp()?.figures() ?? [];
+  registerReceiving(metrics, receivers);
   for (const [name, help, read] of counters) metrics.counter(name, help, [], () => [[{}, read(stats())]]);
   for (const [name, help, read] of gauges) metrics.gauge(name, help, [], () => [[{}, read(stats())]]);
-  metrics.counter(
-    'flowledger_collector_kernel_dropped_datagrams_total',
-    'Datagrams that the kernel dropped, the receive buffer of the socket being full; absent where the kernel does not tell.',
-    ['listen'],
-    () => sockets().flatMap(({ listen, drops }) => (drops === null ? [] : [[{ listen }, drops] as const])),
-  );
-  metrics.gauge('flowledger_collector_receive_buffer_bytes', 'The receive buffer that the kernel gives the socket.', ['listen'], () =>
-    sockets().map(({ listen, receiveBuffer }) => [{ listen }, receiveBuffer]),
-  );
   metrics.counter(
     'flowledger_collector_ignored_templates_total',
     'Templates and states of options that an earlier process kept, ignored: corrupt, expired, of an exporter that restarted since, or refused.',
@@ -159,5 +166,43 @@ export function registerMetrics(metrics: Metrics, collector: Collector, udp: () 
   );
   metrics.gauge('flowledger_collector_suspicions', "Partitions in which a replica's acknowledgments stay out.", ['replica'], () =>
     replicas.map((replica) => [{ replica }, stats().suspicions.filter((suspicion) => suspicion.replica === replica).length]),
+  );
+}
+
+function registerReceiving(metrics: Metrics, receivers: () => Receivers): void {
+  const sockets = () => receivers().udp?.figures() ?? [];
+  const sessions = () => receivers().sessions.map((receiver) => receiver.figures());
+  metrics.counter(
+    'flowledger_collector_kernel_dropped_datagrams_total',
+    'Datagrams that the kernel dropped, the receive buffer of the socket being full; absent where the kernel does not tell.',
+    ['listen'],
+    () => sockets().flatMap(({ listen, drops }) => (drops === null ? [] : [[{ listen }, drops] as const])),
+  );
+  metrics.gauge('flowledger_collector_receive_buffer_bytes', 'The receive buffer that the kernel gives the socket.', ['listen'], () =>
+    sockets().map(({ listen, receiveBuffer }) => [{ listen }, receiveBuffer]),
+  );
+  metrics.gauge('flowledger_collector_connections', 'Connections that are open, handshakes included.', ['transport'], () =>
+    sessions().map(({ transport, open }) => [{ transport }, open]),
+  );
+  metrics.gauge(
+    'flowledger_collector_paused_connections',
+    'Connections that are not read, since the collector cannot take more: their exporters wait.',
+    ['transport'],
+    () => sessions().map(({ transport, paused }) => [{ transport }, paused]),
+  );
+  metrics.counter('flowledger_collector_connections_total', 'Connections accepted.', ['transport'], () =>
+    sessions().map(({ transport, accepted }) => [{ transport }, accepted]),
+  );
+  metrics.counter(
+    'flowledger_collector_refused_connections_total',
+    'Connections refused: disallowed (not in collector.exporters_allow), full (too many), tls (no good certificate, or no handshake in time).',
+    ['transport', 'reason'],
+    () => sessions().flatMap(({ transport, refused }) => Object.entries(refused).map(([reason, count]) => [{ transport, reason }, count] as const)),
+  );
+  metrics.counter(
+    'flowledger_collector_ended_sessions_total',
+    'Transport sessions that ended: closed by the exporter, cut, idle, slow, version or length (not IPFIX), or stopped with the collector.',
+    ['transport', 'reason'],
+    () => sessions().flatMap(({ transport, ended }) => Object.entries(ended).map(([reason, count]) => [{ transport, reason }, count] as const)),
   );
 }

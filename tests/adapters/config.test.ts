@@ -51,6 +51,22 @@ describe('where a value comes from', () => {
     expect(config.aggregator.replica).toBe('b');
   });
 
+  test('sampling rates are of prefixes or of single exporters', () => {
+    const file = fileOf(
+      'collector:\n  sampling:\n    - {prefix: 198.51.100.0/24, rate: 1000}\n    - 2001:db8::1=50\n    - {prefix: 192.0.2.1, rate: 7}\n',
+    );
+    expect(loadConfig({ file }).collector.sampling).toEqual([
+      { prefix: '198.51.100.0/24', rate: 1000 },
+      { prefix: '2001:db8::1/128', rate: 50 },
+      { prefix: '192.0.2.1/32', rate: 7 },
+    ]);
+    for (const wrong of ['198.51.100.0/33=10', '198.51.100.0/24=0', '198.51.100.0/24=4294967296', '198.51.100.0/24=1.5', '198.51.100.0/24', 'x=1']) {
+      const faults = faultsOf({ file: fileOf(`collector:\n  sampling: [10.0.0.0/8=5, "${wrong}"]\n`) });
+      expect(faults).toHaveLength(1);
+      expect(faults[0]).toMatch(/^flowledger.yaml:2:\d+ collector\.sampling\[1\]: .*is not accepted; accepted is a prefix or an address, and a rate/);
+    }
+  });
+
   test('lists are comma separated or JSON in an environment variable, IPv6 addresses included', () => {
     const env = {
       FLOWLEDGER_COLLECTOR_LISTEN: '[::]:2055, 127.0.0.1:4739',
@@ -111,6 +127,18 @@ describe('faults', () => {
       'environment variable FLOWLEDGER_COLLECTOR_STORE_MAX collector.store_max: "3" is not accepted; ' +
         'accepted is a size such as 64KiB, 32MiB or 1GiB, at least 1MiB',
       'command line aggregator.replica: "c" is not accepted; accepted is one of a, b',
+    ]);
+  });
+
+  test('TLS without its files names each key that lacks', () => {
+    const env = { FLOWLEDGER_COLLECTOR_LISTEN_TLS: '0.0.0.0:4740', FLOWLEDGER_COLLECTOR_TLS_KEY: '/etc/flowledger/key.pem' };
+    const faults = ['tls_certificate', 'tls_authorities'].map(
+      (key) => `collector.${key}: has no value; collector.listen_tls needs a file in PEM there`,
+    );
+    expect(faultsOf({ env })).toEqual(faults);
+    expect(() => describeEffectiveConfig({ env })).toThrow(ConfigError);
+    expect(faultsOf({ env: { FLOWLEDGER_COLLECTOR_LISTEN_TCP: '0.0.0.0' } })).toEqual([
+      expect.stringContaining('collector.listen_tcp[0]: "0.0.0.0"'),
     ]);
   });
 

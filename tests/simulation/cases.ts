@@ -85,5 +85,5 @@ const lieRate = 0.25;
 
 /** The mutations that play a case. */
 export function mutationsOf(id: string): string[] {
-  return mutations.filter(({ cases: played }) => played.includes(id)).map(({ name }) => name);
+  return mutations.filter(({ cases: played }) => played?.includes(id)).map(({ name }) => name);
 }

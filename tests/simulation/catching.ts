@@ -12,9 +12,9 @@ export interface Caught {
   readonly violation: string;
 }
 
-export async function catchMutation({ edits, only, strikes, seedsMax }: Mutation): Promise<Caught | null> {
+export async function catchMutation({ edits, only, strikes, replacement, seedsMax }: Mutation): Promise<Caught | null> {
   const pool = new Pool(Math.min(2, availableParallelism()), edits);
-  const scenarioOf = (seed: number) => ({ ...drawScenario(seed, undefined, only), ...(strikes ? { strikes } : {}) });
+  const scenarioOf = (seed: number) => ({ ...drawScenario(seed, undefined, only), ...(strikes && { strikes }), ...(replacement && { replacement }) });
   function* tasks() {
     for (let seed = 1; seed <= seedsMax; seed++) yield { seed, scenario: scenarioOf(seed) };
   }

@@ -8,6 +8,7 @@ import type { Ack, Election, Output, WindowClose } from '../../schemas/types.ts'
 import { flowIdsOf, PartitionAuditor } from './auditor.ts';
 import { Folded } from './folded.ts';
 import { LogEras, namedByBase } from './log-eras.ts';
+import { Misled } from './misled.ts';
 import type { ModelStoreServer } from './model-store.ts';
 import type { Promised } from './promises.ts';
 import { Wrongness } from './wrongness.ts';
@@ -57,6 +58,8 @@ export interface PartitionHistory {
   bookedN: number;
   /** What was changed in the memory of a replica. */
   readonly wrongness: Wrongness;
+  /** What was published all the same. */
+  readonly misled: Misled;
 }
 
 export function newHistory(reference: Reference, topicId: string): PartitionHistory {
@@ -75,6 +78,7 @@ export function newHistory(reference: Reference, topicId: string): PartitionHist
     emitted: [],
     balance: new BalanceSums(),
     wrongness,
+    misled: new Misled(),
   };
 }
 
@@ -230,7 +234,7 @@ export function aggregatesAreACopy(history: PartitionHistory, record: LogRecord)
   return null;
 }
 
-/** I17. What only a replica wrote that is wrong is not in aggregates: the feeds of such a history wait for both. */
+/** I17. What only a replica wrote that is wrong is not in aggregates: the feeds wait for both, or it was corrected. */
 export function isOfNoWrongReplica(history: PartitionHistory, record: LogRecord): string | null {
   if (history.wrongness.outputs === 0) return null;
   const { n } = outputCodec.decode(record.value!);
@@ -287,8 +291,21 @@ export function booksInOrder(history: PartitionHistory, { booking }: LedgerEntry
     history.bookedN = n;
     if (history.promised === 'one history') continue;
     const output = history.reference.outputs[n - 1];
+    if (history.misled.wasPublished(n, chain)) continue;
     if (!output || Buffer.compare(outputCodec.decode(output).chain, chain) !== 0)
       return `the ledger books ${n} with a chain that the fold did not give`;
+  }
+  return null;
+}
+
+/** I11. What the ledger has booked anew is what the fold gives. */
+export function booksAnew(history: PartitionHistory, chainAt: (n: number) => Uint8Array | null, fromN: number, lastN: number): string | null {
+  if (history.promised === 'one history') return null;
+  for (let n = fromN; n <= lastN; n++) {
+    const output = history.reference.outputs[n - 1];
+    const chain = chainAt(n);
+    if (!output || !chain || Buffer.compare(outputCodec.decode(output).chain, chain) !== 0)
+      return `the ledger books ${n} anew with a chain that the fold did not give`;
   }
   return null;
 }
@@ -300,7 +317,7 @@ export function staysBounded(store: ModelStoreServer): string | null {
 }
 
 /** As docs/decisions/0004 words it: the first 16 octets of the SHA-256 of its Avro encoding with the former chain in its own's place. */
-function chainAfter(output: Output, before: Uint8Array): Buffer {
+export function chainAfter(output: Output, before: Uint8Array): Buffer {
   return createHash('sha256').update(encodeForChain(output, before)).digest().subarray(0, 16);
 }
 

@@ -25,6 +25,6 @@ function lineOf({ name, guard, seedsMax }: Mutation, caught: Caught | null): str
   return `${name}: ${caught.invariant} after ${caught.seeds} of ${seedsMax} seeds: ${caught.violation.slice(0, 120)}`;
 }
 
-function rowOf({ guard, cases, seedsMax }: Mutation, caught: Caught | null): string {
+function rowOf({ guard, cases = [], seedsMax }: Mutation, caught: Caught | null): string {
   return `| ${guard} | ${cases.join(' ')} | ${caught?.invariant ?? 'nothing'} | ${caught?.seeds ?? '-'} | ${seedsMax} |`;
 }

@@ -1,7 +1,7 @@
 /** nars is deleted and made anew, and the administration's command lets it begin with what was folded: the real command over the model broker. */
 import { sha256 } from '../../adapters/digest.ts';
 import { LogFault } from '../../adapters/ports.ts';
-import { topics } from '../../schemas/topics.ts';
+import { type Replica, replicas, topics } from '../../schemas/topics.ts';
 import { awaitStop, isBegun, NoSuccession, planSuccession, writeSuccession } from '../../services/cli/succession.ts';
 
 import { ProcessHandle } from './model-clock.ts';
@@ -18,7 +18,8 @@ export async function replaceNars(world: World, { awayMs, isRough }: Replacement
   const failed = () => world.violations.length > 0;
   const until = (condition: () => boolean) => clock.runUntil(() => failed() || condition(), clock.now() + withinMs);
   for (const replica of ['a', 'b'] as const) world.part(replica).killOlder();
-  if (!(await until(() => bothRun(world)))) return 'the replicas do not both run before nars is replaced';
+  const isReady = () => bothRun(world) && isHeldByOne(world, awayMs > 0 ? ['a'] : replicas);
+  if (!(await until(isReady))) return 'the replicas do not both run before nars is replaced';
   if (failed()) return null;
   if (awayMs > 0) world.part('b').kill(awayMs);
   world.note('nars is deleted and made anew');
@@ -48,6 +49,21 @@ function bothRun(world: World): boolean {
       process?.state === 'running' && aggregator?.partitions.length === world.histories.length && aggregator.partitions.every((one) => one.isRunning)
     );
   });
+}
+
+/**
+ * Of each partition one of those that stay has folded what is published, and what both have acknowledged: one that was started anew gets there again
+ * only by the log, and where that goes first, nobody can.
+ */
+function isHeldByOne(world: World, staying: readonly Replica[]): boolean {
+  return world.histories.every(({ emitted, acknowledged }, partition) =>
+    staying.some((replica) => {
+      const fold = world.aggregators[replica]?.aggregator.partitions[partition]?.running?.fold;
+      if (!fold || fold.n < emitted.length) return false;
+      const folded = new Map(fold.collectors().flatMap((name) => fold.sequences(name).map(({ incarnation, sequence }) => [incarnation, sequence])));
+      return [...acknowledged.a].every(([name, byA]) => Math.min(byA, acknowledged.b.get(name) ?? 0) <= (folded.get(name) ?? 0));
+    }),
+  );
 }
 
 /** As an operator does it: again until it is done. */

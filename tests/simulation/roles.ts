@@ -67,7 +67,7 @@ export function watchdogRole(world: World, index: number): Role {
 export function feedRole(world: World, index: number): Role {
   const settings = {
     id: `feed-${index}`,
-    emit: world.chance.happens(0.2) || world.hasFlips ? ('agreed' as const) : ('elected' as const),
+    emit: world.chance.happens(0.2) || world.waitsForBoth ? ('agreed' as const) : ('elected' as const),
     agree_within: world.hasFlips ? 3_600_000 : 5_000,
     history: world.chance.pick([0, 3_000]),
     transaction_outputs_max: world.chance.pick([3, 50, 2_000]),

@@ -8,7 +8,7 @@ const { edits } = workerData as { readonly edits: readonly Edit[] };
 
 function edited(url: string, source: string): string {
   let text = source;
-  for (const { file, from, to } of edits) {
+  for (const [file, from, to] of edits) {
     if (!url.endsWith(`/${file}`)) continue;
     if (text.split(from).length !== 2) throw new Error(`${file} has not exactly one ${JSON.stringify(from)}`);
     text = text.replace(from, () => to);
@@ -23,13 +23,13 @@ if (edits.length > 0) {
   registerHooks({
     load(url, context, nextLoad) {
       const loaded = nextLoad(url, context);
-      return edits.some(({ file }) => url.endsWith(`/${file}`)) ? { ...loaded, source: edited(url, String(loaded.source)) } : loaded;
+      return edits.some(([file]) => url.endsWith(`/${file}`)) ? { ...loaded, source: edited(url, String(loaded.source)) } : loaded;
     },
   });
 }
 const { World } = await import('./world.ts');
-const missed = edits.find(({ file }) => !made.has(file));
-if (missed) throw new Error(`${missed.file} is no part of the simulation`);
+const missed = edits.find(([file]) => !made.has(file));
+if (missed) throw new Error(`${missed[0]} is no part of the simulation`);
 
 parentPort?.on('message', async (task: Task) => {
   parentPort?.postMessage(await new World(task).run());

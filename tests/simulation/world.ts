@@ -15,6 +15,7 @@ import {
   addsUp,
   aggregatesAreACopy,
   BalanceSums,
+  booksAnew,
   booksInOrder,
   decodeAck,
   electsInOrder,
@@ -113,8 +114,10 @@ export class World {
   readonly ingest: (((datagram: Datagram) => void) | null)[] = [];
   /** The current process of each replica. */
   readonly aggregators: Partial<Record<Replica, { readonly aggregator: Aggregator; readonly process: ProcessHandle }>> = {};
-  /** Memory is changed in this history: the feeds wait until both replicas have an output, however long that takes. */
+  /** Memory is changed in this history. */
   readonly hasFlips: boolean;
+  /** In half of the histories with flips: the feeds wait for both, however long that takes, and nothing wrong is ever published. */
+  readonly waitsForBoth: boolean;
   /** Nothing happens after which a batch may be sent again. */
   readonly #repeatsNothing: boolean;
   readonly #options: WorldOptions;
@@ -126,6 +129,7 @@ export class World {
     this.#options = options;
     this.#scenario = options.scenario ?? drawScenario(options.seed, options.faultyMs);
     this.hasFlips = this.#scenario.strikes.some(({ fault }) => fault === 'flip');
+    this.waitsForBoth = this.hasFlips && this.#scenario.seed % 2 === 0;
     this.#repeatsNothing = this.#scenario.strikes.every((one) => neverRepeats(one));
     this.clock = new ModelClock(this.#scenario.seed);
     this.chance = this.clock.chance.fork();
@@ -224,6 +228,7 @@ export class World {
       'outputs that were wrong': sum(({ wrongness }) => wrongness.outputs),
       quarantines: sum(({ wrongness }) => wrongness.quarantines),
       repairs: sum(({ wrongness }) => wrongness.repairs),
+      corrections: sum(({ misled }) => misled.corrections),
       'late flows': sum(({ balance }) => balance.lateFlows),
       elections: this.broker.partition(topics.elections.name, 0).endOffset,
       'histories known to the flow': this.knowledge === 'exact' && sum(({ balance }) => balance.doubts) === 0 ? 1 : 0,
@@ -235,6 +240,15 @@ export class World {
     ledger.write = (entries) => {
       write(entries);
       for (const entry of entries) this.#check('I11', booksInOrder(this.histories[entry.booking.partition]!, entry));
+    };
+    const correct = ledger.correct.bind(ledger);
+    ledger.correct = (correction, nextOffset, digest) => {
+      const { partition, fromN, lastN } = correction;
+      const found = correct(correction, nextOffset, digest);
+      const view = ledger.view();
+      const wrong = 'code' in found ? found.message : booksAnew(this.histories[partition]!, (n) => view.chainAt(partition, n), fromN, lastN);
+      this.#check('I11', wrong);
+      return found;
     };
     return ledger;
   }
@@ -447,9 +461,14 @@ export class World {
       if (log.endOffset === this.#committed[partition]) continue;
       for (const record of log.committed(this.#committed[partition])) {
         this.#committed[partition] = record.offset + 1;
-        this.#check('I6', aggregatesAreACopy(history, record));
-        this.#check('I7', addsUp(history, record));
-        this.#check('I17', isOfNoWrongReplica(history, record));
+        const right = history.misled.take(history, record, this.hasFlips && !this.waitsForBoth);
+        this.#check('I17', typeof right === 'string' ? right : null);
+        if (typeof right === 'string') continue;
+        for (const one of right) {
+          this.#check('I6', aggregatesAreACopy(history, one));
+          this.#check('I7', addsUp(history, one));
+          this.#check('I17', isOfNoWrongReplica(history, one));
+        }
       }
     }
   }

@@ -284,6 +284,41 @@ describe('times', () => {
         exportMs,
       ],
       [[[323, 8]], octets([exportMs - 5, 8]), exportMs - 5, exportMs - 5],
+      // A duration stands in for the time that is missing, and for no other.
+      ...([161, 162] as const).flatMap((element): typeof cases => {
+        const duration = element === 161 ? 250 : 250_999;
+        return [
+          [
+            [
+              [153, 8],
+              [element, 4],
+            ],
+            octets([exportMs - 100, 8], [duration, 4]),
+            exportMs - 350,
+            exportMs - 100,
+          ],
+          [
+            [
+              [152, 8],
+              [element, 4],
+            ],
+            octets([exportMs - 900, 8], [duration, 4]),
+            exportMs - 900,
+            exportMs - 650,
+          ],
+          [[[element, 4]], octets([duration, 4]), exportMs - 250, exportMs],
+          [
+            [
+              [152, 8],
+              [153, 8],
+              [element, 4],
+            ],
+            octets([exportMs - 900, 8], [exportMs - 1, 8], [duration, 4]),
+            exportMs - 900,
+            exportMs - 1,
+          ],
+        ];
+      }),
       [[[1, 4]], octets([1, 4]), exportMs, exportMs],
       [[[153, 8]], octets([0xffff_ffff, 4], [0xffff_ffff, 4]), exportMs, exportMs],
     ];
@@ -309,119 +344,6 @@ describe('times', () => {
       ]),
     );
     expect(nars).toMatchObject([{ time_flow_start_ms: exportMs - 59_000, time_flow_end_ms: exportMs - 58_000 }]);
-  });
-});
-
-describe('sampling', () => {
-  function sampled(optionsFields: number[][], optionsRecord: Buffer, scopes: number, flowFields: number[][], record: Buffer): number {
-    const { take, nars } = decoding();
-    const options = Buffer.concat([octets([257, 2], [optionsFields.length, 2], [scopes, 2]), ...optionsFields.map(fieldSpecifier)]);
-    take(ipfixMessage(0, [set(3, options), set(257, optionsRecord)]));
-    take(ipfixMessage(1, [set(2, templateRecord(256, flowFields)), set(256, record)]));
-    return nars[0]!.sampling_rate;
-  }
-
-  test('is told per sampler, per selector, per interface or for the domain, and by the record itself before all', () => {
-    expect(
-      sampled(
-        [
-          [149, 4],
-          [34, 4],
-        ],
-        octets([1, 4], [512, 4]),
-        1,
-        [[1, 4]],
-        octets([1, 4]),
-      ),
-    ).toBe(512);
-    expect(
-      sampled(
-        [
-          [149, 4],
-          [48, 1],
-          [50, 4],
-        ],
-        octets([1, 4], [3, 1], [100, 4]),
-        1,
-        [[48, 1]],
-        octets([3, 1]),
-      ),
-    ).toBe(100);
-    expect(
-      sampled(
-        [
-          [149, 4],
-          [48, 1],
-          [50, 4],
-        ],
-        octets([1, 4], [3, 1], [100, 4]),
-        1,
-        [[48, 1]],
-        octets([4, 1]),
-      ),
-    ).toBe(0);
-    expect(
-      sampled(
-        [
-          [302, 8],
-          [305, 4],
-          [306, 4],
-        ],
-        octets([9, 8], [1, 4], [999, 4]),
-        1,
-        [[302, 8]],
-        octets([9, 8]),
-      ),
-    ).toBe(1000);
-    expect(
-      sampled(
-        [
-          [149, 4],
-          [309, 4],
-          [310, 4],
-        ],
-        octets([1, 4], [2, 4], [200, 4]),
-        1,
-        [[1, 4]],
-        octets([1, 4]),
-      ),
-    ).toBe(100);
-    expect(
-      sampled(
-        [
-          [10, 4],
-          [34, 4],
-        ],
-        octets([7, 4], [64, 4]),
-        1,
-        [[10, 4]],
-        octets([7, 4]),
-      ),
-    ).toBe(64);
-    expect(
-      sampled(
-        [
-          [10, 4],
-          [34, 4],
-        ],
-        octets([7, 4], [64, 4]),
-        1,
-        [[10, 4]],
-        octets([8, 4]),
-      ),
-    ).toBe(0);
-    expect(
-      sampled(
-        [
-          [149, 4],
-          [34, 4],
-        ],
-        octets([1, 4], [512, 4]),
-        1,
-        [[34, 4]],
-        octets([10, 4]),
-      ),
-    ).toBe(10);
   });
 });
 

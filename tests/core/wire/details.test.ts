@@ -209,6 +209,23 @@ describe('details', () => {
     ).toBeNull();
   });
 
+  test('of one record are not those of the next', () => {
+    const { take, nars } = decoding();
+    const fields = [
+      [4, 1],
+      [32, 2],
+      [58, 2],
+      [56, 6],
+    ];
+    const records = [octets([1, 1], [0x0301, 2], [0, 2], [7, 6]), octets([6, 1], [0, 2], [100, 2], [0, 6]), octets([6, 1], [0, 2], [0, 2], [0, 6])];
+    take(ipfixMessage(0, [set(2, templateRecord(256, fields)), set(256, ...records)]));
+    expect(nars.map((nar) => nar.details)).toEqual([
+      { ...unsaid, icmp_type: 3, icmp_code: 1, src_mac: '00:00:00:00:00:07' },
+      { ...unsaid, src_vlan: 100 },
+      null,
+    ]);
+  });
+
   test('of varying length are those of each record', () => {
     const { take, nars } = decoding();
     const application = (...selector: number[]) => octets([selector.length, 1], ...selector.map((octet) => [octet, 1] as const));
