@@ -3,6 +3,7 @@
 import type { BrokerAbility } from '../../adapters/kafka-admin.ts';
 import type { BrokerDisk } from '../../adapters/ports.ts';
 import type { RedisInspection, SettingDoubt } from '../../adapters/redis-store.ts';
+import type { Health } from '../../schemas/types.ts';
 import { type Code, type ErrorCode, errorCodes, type Severity } from './error-codes.ts';
 import type { HealthRecord } from './health-records.ts';
 import type { Status } from './status.ts';
@@ -160,8 +161,8 @@ export function statusFindings(status: Status): Finding[] {
   return [...services, ...partitions];
 }
 
-export function copyFindings(records: readonly HealthRecord[]): Finding[] {
-  return records.flatMap(({ health: { id, copy } }) => {
+export function copyFindings(records: readonly Health[]): Finding[] {
+  return records.flatMap(({ id, copy }) => {
     if (!copy || copy.bytes_max === 0 || copy.bytes * 100 < copy.bytes_max * copyFullPercent) return [];
     return [finding('FL616', `that of collector ${id} holds ${copy.bytes} of ${copy.bytes_max} bytes (${copy.store})`)];
   });

@@ -14,19 +14,23 @@ import { inspectRedis } from '../../adapters/redis-store.ts';
 import { readServiceMetrics } from '../../adapters/service-metrics.ts';
 import { StoreFault } from '../../adapters/store.ts';
 import {
+  ackCodec,
+  agreementCodec,
   type Codec,
   electionCodec,
   healthCodec,
   narBatchCodec,
   outputBlockCodec,
   outputCodec,
+  snapshotChunkCodec,
   UndecodableRecord,
   UnknownSchema,
+  verdictCodec,
 } from '../../schemas/codec.ts';
-import { allTopics, outputTopic, topics } from '../../schemas/topics.ts';
+import { allTopics, outputTopic, replicas, snapshotTopic, topics } from '../../schemas/topics.ts';
 import type { NarBatch } from '../../schemas/types.ts';
 import type { Config } from '../config.ts';
-import { decodedOrNull, recordsBetween } from '../log-records.ts';
+import { decodedOrNull, recordsOfSpans, type Span } from '../log-records.ts';
 import {
   brokerFindings,
   clockFindings,
@@ -169,37 +173,39 @@ async function lookAtClocks(log: Log, config: Config): Promise<Seen> {
   return [seen, clockFindings(aheadMs, records, config.aggregate.future_max)];
 }
 
-/** Of every partition the newest record, since that is the one that the newest writer wrote. */
-async function lookAtSchemas(log: Log): Promise<Seen> {
-  const codecs: readonly (readonly [topic: string, codec: Codec<unknown>])[] = [
-    [topics.nars.name, narBatchCodec],
-    [outputTopic('a').name, outputBlockCodec],
-    [outputTopic('b').name, outputBlockCodec],
-    [topics.aggregates.name, outputCodec],
-    [topics.elections.name, electionCodec],
-    [topics.health.name, healthCodec],
-  ];
-  const facts: SchemaFact[] = [];
-  let looked = 0;
-  for (const [topic, codec] of codecs) {
-    for (let partition = 0; partition < (await log.partitionCount(topic)); partition++) {
-      const value = await newestValue(log, topic, partition);
-      if (!value) continue;
-      looked++;
-      const fact = schemaFact(`${topic}/${partition}`, codec, value);
-      if (fact) facts.push(fact);
-    }
-  }
-  return [`the newest records of ${looked} partitions`, schemaFindings(facts)];
+const codecs: readonly (readonly [topic: string, codec: Codec<unknown>])[] = [
+  [topics.nars.name, narBatchCodec],
+  [topics.acks.name, ackCodec],
+  [topics.health.name, healthCodec],
+  [topics.elections.name, electionCodec],
+  [topics.agreements.name, agreementCodec],
+  [topics.verdicts.name, verdictCodec],
+  [topics.aggregates.name, outputCodec],
+  ...replicas.flatMap((replica) => [
+    [outputTopic(replica).name, outputBlockCodec] as const,
+    [snapshotTopic(replica).name, snapshotChunkCodec] as const,
+  ]),
+];
+
+/** Of every partition the newest record, since that is the one that the newest writer wrote. @throws LogFault */
+export async function lookAtSchemas(log: Log): Promise<Seen> {
+  // A transaction ends with a marker, which is no record.
+  const spans = (await Promise.all(codecs.map(([topic]) => newestOf(log, topic, 3)))).flat();
+  const newest = new Map<Span, Uint8Array>();
+  for await (const { span, record } of recordsOfSpans(log, spans)) if (record.value) newest.set(span, record.value);
+  const codecOf = new Map(codecs);
+  const facts = [...newest].flatMap(([{ topic, partition }, value]) => schemaFact(`${topic}/${partition}`, codecOf.get(topic)!, value) ?? []);
+  return [`the newest records of ${newest.size} partitions`, schemaFindings(facts)];
 }
 
-async function newestValue(log: Log, topic: string, partition: number): Promise<Uint8Array | null> {
-  const { startOffset, endOffset } = await log.bounds(topic, partition);
-  let newest: Uint8Array | null = null;
-  // A transaction ends with a marker, which is no record.
-  const from = Math.max(startOffset, endOffset - 3);
-  for await (const { value } of recordsBetween(log, topic, partition, from, endOffset)) newest = value ?? newest;
-  return newest;
+/** The last so many offsets of each partition. */
+async function newestOf(log: Log, topic: string, count: number): Promise<Span[]> {
+  const spans: Span[] = [];
+  for (let partition = 0, partitions = await log.partitionCount(topic); partition < partitions; partition++) {
+    const { startOffset, endOffset } = await log.bounds(topic, partition);
+    spans.push({ topic, partition, fromOffset: Math.max(startOffset, endOffset - count), toOffset: endOffset });
+  }
+  return spans;
 }
 
 function schemaFact(place: string, codec: Codec<unknown>, value: Uint8Array): SchemaFact | null {
@@ -216,18 +222,18 @@ function schemaFact(place: string, codec: Codec<unknown>, value: Uint8Array): Sc
 async function lookAtServices(log: Log): Promise<Seen> {
   const [status, records] = [await readStatus(log), await newestHealthRecords(log, systemClock)];
   const up = status.services.filter((service) => service.up).length;
-  return [`${up} services are up, ${status.partitions.length} partitions`, [...statusFindings(status), ...copyFindings(records)]];
+  return [
+    `${up} services are up, ${status.partitions.length} partitions`,
+    [...statusFindings(status), ...copyFindings(records.map(({ health }) => health))],
+  ];
 }
 
-async function lookAtExporters(log: Log): Promise<Seen> {
-  const { name } = topics.nars;
+/** What the newest batches say of their exporters. @throws LogFault */
+export async function lookAtExporters(log: Log): Promise<Seen> {
   const exporters = new Map<string, ExporterFacts>();
-  for (let partition = 0; partition < (await log.partitionCount(name)); partition++) {
-    const { startOffset, endOffset } = await log.bounds(name, partition);
-    for await (const { value } of recordsBetween(log, name, partition, Math.max(startOffset, endOffset - batchesLately), endOffset)) {
-      const batch = batchIn(value);
-      if (batch) noteExporters(exporters, batch);
-    }
+  for await (const { record } of recordsOfSpans(log, await newestOf(log, topics.nars.name, batchesLately))) {
+    const batch = batchIn(record.value);
+    if (batch) noteExporters(exporters, batch);
   }
   return [`${exporters.size} were heard lately`, exporterFindings([...exporters.values()])];
 }

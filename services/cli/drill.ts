@@ -97,13 +97,13 @@ async function drill(options: Options, config: Config): Promise<number> {
     if (options.partition !== undefined && options.partition >= count)
       throw new Error(`nars has ${count} partitions, none is number ${options.partition}`);
     const asked = options.partition === undefined ? Array.from({ length: count }, (_, partition) => partition) : [options.partition];
-    const decisions = await decideAll(log, clock, config, asked);
+    const decisions = await decideAll(log, clock, config.watchdog, asked);
     const refused = decisions.filter((one): one is Refusal => 'refusal' in one);
     const proposals = decisions.filter((one): one is Proposal => !('refusal' in one));
     let report: Report = { at_ms: clock.now(), done: false, refused, partitions: [], missing: [], balance: null };
     if (refused.length === 0 && options.yes) {
       say(`electing ${proposals.map(({ partition, leader }) => `${leader} for partition ${partition}`).join(', ')}; waiting for the seams`);
-      report = { ...report, ...(await carryOut(log, clock, config, proposals, options.timeout * 1000)) };
+      report = { ...report, ...(await carryOut(log, clock, config.accounting.ledger, proposals, options.timeout * 1000)) };
     }
     process.stdout.write(options.json ? `${JSON.stringify(report)}\n` : renderDrill(report, proposals));
     return exitCodeOf(report);
@@ -118,8 +118,8 @@ function exitCodeOf({ refused, partitions, missing, balance }: Report): number {
   return refused.length > 0 || missing.length > 0 || !isSound ? 1 : 0;
 }
 
-/** Listens as a watchdog does, so that the same is known as when it elects. */
-async function decideAll(log: Log, clock: Clock, config: Config, asked: readonly number[]): Promise<(Proposal | Refusal)[]> {
+/** Listens as a watchdog does, so that the same is known as when it elects. @throws LogFault */
+export async function decideAll(log: Log, clock: Clock, settings: Config['watchdog'], asked: readonly number[]): Promise<(Proposal | Refusal)[]> {
   const [hearing, elections, verdicts] = [new Hearing(), new Elections(), new Verdicts()];
   for await (const { value, appendedMs } of recordsOf(log, topics.elections.name, 0, 0)) {
     const election = decodedOrNull(electionCodec, value);
@@ -146,14 +146,15 @@ async function decideAll(log: Log, clock: Clock, config: Config, asked: readonly
     await reader.close();
   }
   const partitions = await log.partitionCount(topics.nars.name);
-  const { silent_after: silentAfterMs, stalled_after: stalledAfterMs, suspicion_quorum: suspicionQuorum } = config.watchdog;
+  const { silent_after: silentAfterMs, stalled_after: stalledAfterMs, suspicion_quorum: suspicionQuorum } = settings;
   const heard = { partitions, hearing, elections, verdicts, listeningSinceMs };
   return asked.map((partition) => decideDrill(heard, { silentAfterMs, stalledAfterMs, suspicionQuorum }, partition, clock.now()));
 }
 
 type Outcome = Pick<Report, 'done' | 'partitions' | 'missing' | 'balance'>;
 
-async function carryOut(log: Log, clock: Clock, config: Config, proposals: readonly Proposal[], withinMs: number): Promise<Outcome> {
+/** Elects, and waits for the seams for so long. @throws LogFault */
+export async function carryOut(log: Log, clock: Clock, ledger: string, proposals: readonly Proposal[], withinMs: number): Promise<Outcome> {
   const watch = await SeamWatch.open(log, proposals);
   try {
     const electedMs = await elect(log, clock, proposals);
@@ -161,7 +162,7 @@ async function carryOut(log: Log, clock: Clock, config: Config, proposals: reado
     while (!watch.complete && clock.now() < endMs) await watch.look();
     const partitions = proposals.flatMap((proposal) => watch.seen(proposal, electedMs.get(proposal.partition) ?? null) ?? []);
     const missing = proposals.map(({ partition }) => partition).filter((partition) => !partitions.some((one) => one.partition === partition));
-    return { done: true, partitions, missing, balance: await balanceAfter(log, clock, config, partitions) };
+    return { done: true, partitions, missing, balance: await balanceAfter(log, clock, ledger, partitions) };
   } finally {
     await watch.close();
   }
@@ -291,10 +292,10 @@ export function isContiguous(outputs: readonly Output[]): boolean {
 }
 
 /** Once the ledger has booked the first output behind each seam. */
-async function balanceAfter(log: Log, clock: Clock, config: Config, seams: readonly SeenSeam[]): Promise<Report['balance']> {
+async function balanceAfter(log: Log, clock: Clock, ledger: string, seams: readonly SeenSeam[]): Promise<Report['balance']> {
   let view: LedgerView;
   try {
-    view = openLedgerView(config.accounting.ledger);
+    view = openLedgerView(ledger);
   } catch (error) {
     if (error instanceof LedgerError) return null;
     throw error;

@@ -267,7 +267,7 @@ export const errorCodes = {
     title: 'the sampling rate of an exporter is not known',
     symptom: 'Its flows have sampling_rate 0.',
     meaning: 'Where it samples, scaled totals count its flows as exported, too low by the factor of the sampling.',
-    remedy: 'Nothing, if it does not sample. Else let it export its sampler options.',
+    remedy: 'Let it export its sampler options, or name its rate in collector.sampling: 1 where it does not sample.',
   },
   FL703: {
     severity: 'warning',

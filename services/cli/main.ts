@@ -13,6 +13,7 @@ interface Entry {
 const commands: Readonly<Record<string, Entry>> = {
   up: { summary: 'start everything in the background', load: async () => (await import('./up.ts')).registerUp },
   status: { summary: 'how every service and partition is', load: async () => (await import('./status.ts')).registerStatus },
+  top: { summary: 'the same, live, for a terminal', load: async () => (await import('./top.ts')).registerTop },
   generate: { summary: 'send a synthetic load with known totals', load: async () => (await import('./generate.ts')).registerGenerate },
   replay: { summary: 'send the exports of a capture', load: async () => (await import('./replay.ts')).registerReplay },
   usage: { summary: 'usage from the ledger', load: async () => (await import('./usage.ts')).registerUsage },

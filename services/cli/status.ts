@@ -130,7 +130,19 @@ export async function readStatus(log: Log): Promise<Status> {
     readVerdicts(log),
     log.partitionCount(topics.nars.name),
   ]);
-  const nowMs = systemClock.now();
+  return statusOf({ records, elections, verdicts, partitionCount }, systemClock.now());
+}
+
+/** What was read of topics health, elections and verdicts. */
+export interface StatusFacts {
+  /** The newest of each service. */
+  readonly records: readonly Health[];
+  readonly elections: ReadonlyMap<number, Election>;
+  readonly verdicts: Verdicts;
+  readonly partitionCount: number;
+}
+
+export function statusOf({ records, elections, verdicts, partitionCount }: StatusFacts, nowMs: number): Status {
   const reports = records.map((health) => ({ health, ageMs: Math.max(0, nowMs - health.at_ms) }));
   const services = reports.map(serviceStatus);
   for (const role of ['collector', ...new Set(expected.map(([name]) => name))]) {
@@ -155,14 +167,15 @@ function order(role: string): number {
   return roles.indexOf(role);
 }
 
-/** Of two records with one epoch the last counts; a lower epoch never does. */
 async function readElections(log: Log): Promise<Map<number, Election>> {
   const elections = new Map<number, Election>();
-  for await (const { value } of recordsOf(log, topics.elections.name, 0, 0)) {
-    const election = decodedOrNull(electionCodec, value);
-    if (election && election.epoch >= (elections.get(election.partition)?.epoch ?? 0)) elections.set(election.partition, election);
-  }
+  for await (const { value } of recordsOf(log, topics.elections.name, 0, 0)) noteElection(elections, decodedOrNull(electionCodec, value));
   return elections;
+}
+
+/** Of two records with one epoch the last counts; a lower epoch never does. */
+export function noteElection(elections: Map<number, Election>, election: Election | null): void {
+  if (election && election.epoch >= (elections.get(election.partition)?.epoch ?? 0)) elections.set(election.partition, election);
 }
 
 async function readVerdicts(log: Log): Promise<Verdicts> {

@@ -136,7 +136,7 @@ async function trace(options: Options, config: Config): Promise<number> {
   let view: LedgerView | null = null;
   try {
     view = openView(config.accounting.ledger);
-    const report = await traceFlows(log, view, options);
+    const report = await traceFlows(log, view, { ...options, at: options.at ?? systemClock.now() });
     process.stdout.write(options.json ? `${JSON.stringify(report)}\n` : renderTrace(report));
     return report.found > 0 ? 0 : 1;
   } finally {
@@ -155,8 +155,9 @@ function openView(path: string): LedgerView | null {
   }
 }
 
-async function traceFlows(log: Log, view: LedgerView | null, options: Options): Promise<Report> {
-  const atMs = options.at ?? systemClock.now();
+/** Of flows whose batches were appended at `at`, `within` more or less. @throws LogFault, UnknownSchema */
+export async function traceFlows(log: Log, view: LedgerView | null, options: Options & { readonly at: number }): Promise<Report> {
+  const atMs = options.at;
   const [fromMs, toMs] = [atMs - options.within, atMs + options.within];
   const sightings: Sighting[] = [];
   const losses: Losses[] = [];

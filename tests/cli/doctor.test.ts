@@ -181,7 +181,7 @@ describe('findings', () => {
   });
 
   test('a local copy at four fifths of its bound', () => {
-    const copy = (bytes: number) => [{ health: { id: 'c', copy: { bytes, bytes_max: 100, store: 'redis' } } as Health, appendedMs: 0 }];
+    const copy = (bytes: number) => [{ id: 'c', copy: { bytes, bytes_max: 100, store: 'redis' } } as Health];
     expect([codesOf(copyFindings(copy(79))), codesOf(copyFindings(copy(80)))]).toEqual([[], ['FL616']]);
   });
 

@@ -117,6 +117,27 @@ describe('doctor', () => {
   );
 });
 
+describe('top', () => {
+  test(
+    'without a terminal it prints plain lines, once, with rates and with the balance that accounting tells',
+    async () => {
+      const load = generate(20_000);
+      await delay(1000);
+      const accounting = new URL(stack.url('accounting')).host;
+      const { code, stdout, stderr } = await stack.commandWith({ FLOWLEDGER_ACCOUNTING_HTTP: accounting }, 'top');
+      expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+      expect(stdout).toMatch(/^[ -~\n]*$/);
+      expect(stdout).toMatch(/^Balanced; billed up to \d\d:\d\d:\d\dZ, [\d.]+ s ago; .* leads .* of 2\.$/m);
+      expect(stdout).toMatch(/^collectors +yes +[\d,]+ +flows /m);
+      for (const partition of [0, 1]) expect(stdout).toMatch(new RegExp(`^ +${partition} +[ab] +[\\d,]+ +`, 'm'));
+      const flows = Number(/^collectors +yes +([\d,]+) /m.exec(stdout)?.[1]?.replaceAll(',', ''));
+      expect(flows).toBeGreaterThan(1000);
+      await load;
+    },
+    2 * minute,
+  );
+});
+
 describe('drill', () => {
   const drill = async (...options: string[]) => {
     const { code, stdout, stderr } = await stack.command('drill', ...options);
