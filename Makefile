@@ -76,9 +76,9 @@ failover: backends ## 50 fail-overs of the elected aggregator under load, each t
 
 .PHONY: test
 test: check backends ## everything: check, simulation, integration
-	$(JEST) --selectProjects simulation
-	@echo '$(TESTED_RUNS) simulated histories run beside the integration tests, which mostly wait; what they came to stands at the end'
-	@nice -n 19 $(RUN) tests/simulation/simulate.ts --seed $(SEED) --runs $(TESTED_RUNS) > simulation.log 2>&1 & simulation=$$!; \
+	@echo 'the tests of the simulation and $(TESTED_RUNS) simulated histories run beside the integration tests, which mostly wait; what they came to stands at the end'
+	@{ nice -n 19 $(JEST) --selectProjects simulation && nice -n 19 $(RUN) tests/simulation/simulate.ts --seed $(SEED) --runs $(TESTED_RUNS); } \
+	> simulation.log 2>&1 & simulation=$$!; \
 	$(JEST) --selectProjects integration --runInBand; integration=$$?; \
 	wait $$simulation; simulation=$$?; cat simulation.log; exit $$((integration + simulation))
 
