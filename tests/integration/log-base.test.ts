@@ -7,7 +7,8 @@ import type { Log } from '../../adapters/ports.ts';
 import { Stack } from '../../infra/stack.ts';
 import { replicas } from '../../schemas/topics.ts';
 import { Load } from '../torture/load.ts';
-import { balanceOf, chainsOf, deleteTopic, eventually, openLog, readAggregates, readAll, readKeptOutputs } from './reading.ts';
+import { balanceOf } from './balance.ts';
+import { chainsOf, deleteTopic, eventually, openLog, readAggregates, readAll, readKeptOutputs } from './reading.ts';
 
 const partitions = 2;
 const minute = 60_000;

@@ -1,10 +1,8 @@
 /** What an independent consumer sees of the topics, for tests: nothing here is shared with the services' loops. */
-import { expect } from '@jest/globals';
 import kafkajs, { type Admin } from 'kafkajs';
 import { systemClock } from '../../adapters/clock.ts';
 import { openKafka } from '../../adapters/kafka.ts';
 import type { Log, Logger, LogRecord } from '../../adapters/ports.ts';
-import type { Stack } from '../../infra/stack.ts';
 import { electionCodec, healthCodec, outputBlockCodec, outputCodec, verdictCodec } from '../../schemas/codec.ts';
 import { outputTopic, type Replica } from '../../schemas/topics.ts';
 import type { Election, Health, Output, Verdict } from '../../schemas/types.ts';
@@ -110,19 +108,4 @@ export async function deleteTopic(broker: string, topic: string): Promise<void> 
   } finally {
     await admin.disconnect();
   }
-}
-
-interface Balance {
-  readonly totals: Readonly<Record<'billed_flows' | 'lost_flows' | 'lost_on_wire_flows', number>>;
-  readonly divergence: number;
-  readonly doubts: number;
-}
-
-/** What audit says once nothing is on its way: it is complete, and it balances. */
-export async function balanceOf(stack: Stack): Promise<Balance> {
-  const { code, stdout, stderr } = await stack.command('audit', '--json', '--wait', '60s');
-  expect({ code, stderr: code ? stderr : '' }).toEqual({ code: 0, stderr: '' });
-  const audit = JSON.parse(stdout);
-  expect(audit).toMatchObject({ complete: true, imbalance: { flows: 0, bytes: 0, packets: 0 } });
-  return audit;
 }

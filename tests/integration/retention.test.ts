@@ -8,7 +8,8 @@ import type { Log } from '../../adapters/ports.ts';
 import { Stack } from '../../infra/stack.ts';
 import { outputTopic, replicas, topics } from '../../schemas/topics.ts';
 import { Load } from '../torture/load.ts';
-import { balanceOf, chainsOf, deleteTopic, eventually, openLog, readAggregates, readKeptOutputs } from './reading.ts';
+import { balanceOf } from './balance.ts';
+import { chainsOf, deleteTopic, eventually, openLog, readAggregates, readKeptOutputs } from './reading.ts';
 
 const partitions = 2;
 const minute = 60_000;
