@@ -9,7 +9,8 @@ import { addressText } from '../../core/nar/address.ts';
 import { Stack } from '../../infra/stack.ts';
 import { electionCodec, narBatchCodec } from '../../schemas/codec.ts';
 import type { Nar } from '../../schemas/types.ts';
-import { balanceOf, openLog, quiet, readAggregates, readAll } from './reading.ts';
+import { balanceOf } from './balance.ts';
+import { openLog, quiet, readAggregates, readAll } from './reading.ts';
 
 const minute = 60_000;
 const partitions = 2;
