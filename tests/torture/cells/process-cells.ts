@@ -68,6 +68,12 @@ const killed: readonly Cell[] = [
     fault: (field) => kill(field, ['accounting'], 5000),
   },
   {
+    name: 'kill-judge',
+    about: 'kill -9 of the judge',
+    settleWithinMs: 60_000,
+    fault: (field) => kill(field, ['judge'], 5000),
+  },
+  {
     name: 'kill-redis',
     about: 'kill -9 of a Redis',
     settleWithinMs: 60_000,
@@ -135,6 +141,12 @@ const paused: readonly Cell[] = [
     about: 'SIGSTOP of accounting, 10 s',
     settleWithinMs: 60_000,
     fault: (field) => pause(field, 'accounting', 10_000),
+  },
+  {
+    name: 'pause-judge',
+    about: 'SIGSTOP of the judge, 10 s',
+    settleWithinMs: 60_000,
+    fault: (field) => pause(field, 'judge', 10_000),
   },
   {
     name: 'pause-redis',
