@@ -44,7 +44,7 @@ schemas-check: $(INSTALLED) ## schemas/types.ts is what the .avsc files say
 
 .PHONY: unit
 unit: $(INSTALLED) ## unit and property tests, and those that read the source (tests/tidy.test.ts)
-	$(JEST) --selectProjects unit
+	$(JEST) --selectProjects unit --maxWorkers=100%
 
 .PHONY: check
 check: types lint schemas-check unit ## types, lint, schemas, tidy and unit tests; under a minute
