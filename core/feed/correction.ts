@@ -42,32 +42,14 @@ export function correctionOf(wrong: readonly Output[], right: readonly Output[],
       `what was emitted as output ${verdict.n} is not what the verdict found wrong, or ${replica} differs from it: ${restoring}`,
     );
   }
-  const outputs: Pick<Output, 'n' | 'chain' | 'aggregate' | 'window_close'>[] = [];
-  const retracted = new Set<object>();
+  const records: { readonly output: Output; readonly retracts: boolean }[] = [];
   for (const [i, published] of wrong.entries()) {
     const stated = right[i]!;
-    if (isSame(published, stated)) continue;
-    const back = retraction(published);
-    retracted.add(back);
-    outputs.push(back, stated);
+    if (!isSame(published, stated)) records.push({ output: retraction(published), retracts: true }, { output: stated, retracts: false });
   }
-  if (outputs.length > recordsMax) throw new Uncorrectable(`${outputs.length} records would be needed, ${recordsMax} are allowed: ${restoring}`);
-  return outputs.map((output, i) => ({
-    partition: first.partition,
-    n: output.n,
-    chain: output.chain,
-    aggregate: output.aggregate,
-    window_close: output.window_close,
-    correction: {
-      retracts: retracted.has(output),
-      index: i + 1,
-      count: outputs.length,
-      from_n: verdict.n,
-      last_n: tail.n,
-      replaced_chain: asBuffer(tail.chain),
-      chain: asBuffer(last.chain),
-    },
-  }));
+  if (records.length > recordsMax) throw new Uncorrectable(`${records.length} records would be needed, ${recordsMax} are allowed: ${restoring}`);
+  const range = { from_n: verdict.n, last_n: tail.n, replaced_chain: asBuffer(tail.chain), chain: asBuffer(last.chain) };
+  return records.map(({ output, retracts }, i) => ({ ...output, correction: { retracts, index: i + 1, count: records.length, ...range } }));
 }
 
 const restoring = 'the partition stays held until aggregates and the ledger are restored as they were before';
