@@ -404,7 +404,7 @@ describe('what was emitted wrong already', () => {
 
   test.each([
     ['a, by the other one when it is back', 1, false],
-    ['a, by the other one when it is back, while the feed is killed again and again', 4, true],
+    ['a, by the other one when it is back, while the feed is killed again and again', 12, true],
   ])(
     '%s: taken back and put right, and the ledger is as if it had never been',
     async (_case, seeds, isKilled) => {

@@ -165,8 +165,8 @@ const collecting: readonly Mutation[] = [
     guard: 'a sequence that is held no more is sent as its tombstone',
     edits: [[ledger, 'const from = sourceOf(kept);\n', "const from = sourceOf(kept);\n  if (from === 'unheld' || from === 'totals') return null;\n"]],
     cases: ['W03', 'W04', 'W05'],
-    only: [...store, 'badLog'],
-    seedsMax: 150,
+    only: ['storeWiped', 'storeTail', 'badLog'],
+    seedsMax: 40,
     short: true,
   },
   {
